@@ -1,0 +1,356 @@
+"""One RocksDB per node: the `Disk` the engine writes its log and its machine's records to.
+
+Durability is split in two, because `write(sync=True)` keeps the interpreter lock for as
+long as the disk takes while `flush_wal(True)` gives it up: `write` hands a batch to the
+operating system in microseconds, `sync` makes everything written before it durable and is
+called in a thread. Recovery is point-in-time: what is found after a crash is a prefix of
+the batches written. Every batch therefore carries a growing sequence number in
+`raft_meta`; the sequence found at open says exactly how long that prefix is, and a
+high-water mark kept in a file of its own (`cluster.watermark`) says how long it must be.
+
+Each family of the machine is stored in one of two column families, `name@0` and `name@1`.
+The record `generation` says which one counts; installing a snapshot fills the other and
+flips the record in one batch, together with whatever else is pending and with the range
+delete that empties the generation left behind. So a crash at any point leaves one whole
+generation. Column families are never made or dropped while the node runs: that holds the
+interpreter lock through several fsyncs (4 to 8 ms each on a fast disk).
+
+This is the only module that imports rocksdict, which raises plain `Exception` for
+everything that goes wrong: hence the broad excepts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from weakref import WeakSet
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    ColumnFamily,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+)
+
+from cluster.cursors import Cursor, Snapshot, check_end
+from cluster.faults import DiskFailedError, StartError, open_error
+from cluster.interface import RAFT_LOG, RAFT_META, SnapshotRecord
+
+_SEQUENCE_KEY = b"write_sequence"
+_GENERATION_KEY = b"generation"
+_U64 = struct.Struct(">Q")
+
+# Bounds a range delete that is to cover every key: record keys are shorter than this and
+# RocksDB orders bytes as memcmp does.
+_AFTER_EVERY_KEY = b"\xff" * 64
+
+# Memory. Default memtables (64 MB x 2 per family) stalled the event loop for 340-390 ms
+# when an fsync was slow under load; small ones, many of them, kept it to 6-18 ms. The sum
+# over all families is capped, so that eight families cannot take eight times as much.
+_MEMTABLE_BYTES = 16 << 20
+_MEMTABLES_MAX = 8
+_MEMTABLES_TOTAL_BYTES = 64 << 20
+_BLOCK_CACHE_BYTES = 16 << 20
+# A family that is rarely written pins the write-ahead log from its oldest unflushed record;
+# without a bound the log of all families grows to gigabytes and so does recovery.
+_WAL_TOTAL_BYTES = 256 << 20
+# Ten bits per key: one needless read in a hundred look-ups of an id that was never stored
+# (0.6 us at a million keys), which is what every submit of a new task asks.
+_BLOOM_BITS_PER_KEY = 10
+_BACKGROUND_THREADS = 2
+_OPEN_FILES_MAX = 512
+_INFO_LOGS_KEPT = 3
+_INFO_LOG_BYTES = 4 << 20
+
+
+def _database_options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    # Any other mode either refuses after every power cut (a torn last record) or hides
+    # less; what this one hides, the high-water mark shows.
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_paranoid_checks(True)
+    options.set_max_total_wal_size(_WAL_TOTAL_BYTES)
+    options.set_db_write_buffer_size(_MEMTABLES_TOTAL_BYTES)
+    options.increase_parallelism(_BACKGROUND_THREADS)
+    options.set_max_open_files(_OPEN_FILES_MAX)
+    options.set_keep_log_file_num(_INFO_LOGS_KEPT)
+    options.set_max_log_file_size(_INFO_LOG_BYTES)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
+
+
+def _family_options(family: str, cache: Cache) -> Options:
+    options = Options(raw_mode=True)
+    options.set_write_buffer_size(_MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(_MEMTABLES_MAX)
+    # Log entries are mostly truncated before they ever reach a table; records stay for days.
+    consensus = family in {RAFT_LOG, RAFT_META}
+    options.set_compression_type(DBCompressionType.none() if consensus else DBCompressionType.lz4())
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+class RocksDisk:
+    """The durable store of one node: families of opaque records, batches, one sync.
+
+    Not thread-safe but for `sync`, which may run in one other thread at a time.
+
+    Args:
+        path: Directory of the database; made when it is missing.
+        families: Names of the machine's families, without `@`.
+
+    Raises:
+        StartError: What is wrong with the directory, in one sentence.
+    """
+
+    def __init__(self, path: Path, families: Sequence[str]) -> None:
+        self._path = path
+        self._machine_families = tuple(families)
+        self._failure: str | None = None
+        self._installing = False
+        self._readers: WeakSet[Snapshot] = WeakSet()
+        self._cursors: WeakSet[Cursor] = WeakSet()
+        self._cache = Cache(_BLOCK_CACHE_BYTES)
+        self._database = self._open()
+        self._columns = {name: self._database.get_column_family(name) for name in self._stored()}
+        self._handles = {
+            name: self._database.get_column_family_handle(name) for name in self._stored()
+        }
+        self._batch = WriteBatch(raw_mode=True)
+        self._sequence = self._number(_SEQUENCE_KEY)
+        self._generation = self._number(_GENERATION_KEY)
+        self._pending_generation = self._generation
+        self._drop_leftovers()
+
+    def _stored(self) -> list[str]:
+        pairs = [f"{name}@{slot}" for name in self._machine_families for slot in (0, 1)]
+        return [RAFT_LOG, RAFT_META, *pairs]
+
+    def _open(self) -> Rdict:
+        columns = {name: _family_options(name, self._cache) for name in self._stored()}
+        options = _database_options()
+        foreign: list[str] = []
+        try:
+            if (self._path / "CURRENT").exists():
+                stored = set(Rdict.list_cf(str(self._path), options))
+                foreign = sorted(stored - {"default", *columns})
+            if not foreign:
+                return Rdict(str(self._path), options, column_families=columns)
+        except Exception as error:
+            raise open_error(self._path, str(error)) from error
+        raise StartError(
+            f"the database {self._path} holds families this version does not know "
+            f"({', '.join(foreign)}): start the version that wrote it"
+        )
+
+    def _number(self, key: bytes) -> int:
+        stored = self.get(RAFT_META, key)
+        return 0 if stored is None else int(_U64.unpack(stored)[0])
+
+    def _drop_leftovers(self) -> None:
+        """Give back what an interrupted install, or the one before it, left in the other slot."""
+        for family in self._machine_families:
+            name = f"{family}@{1 - self._generation % 2}"
+            # Deleted ranges leave no record, but files: both are asked for.
+            files_bytes = self._columns[name].property_int_value("rocksdb.total-sst-files-size")
+            records = self._columns[name].property_int_value("rocksdb.estimate-num-keys")
+            if not files_bytes and not records:
+                continue
+            self._columns.pop(name).close()
+            del self._handles[name]
+            self._database.drop_column_family(name)
+            options = _family_options(name, self._cache)
+            self._columns[name] = self._database.create_column_family(name, options)
+            self._handles[name] = self._database.get_column_family_handle(name)
+
+    def _written(self, family: str) -> Rdict:
+        """Return the column family that readers of `family` see."""
+        column = self._columns.get(family)
+        if column is not None:
+            return column
+        return self._columns[f"{family}@{self._generation % 2}"]
+
+    def _pending(self, family: str) -> ColumnFamily:
+        """Return the column family that the pending batch writes for `family`."""
+        handle = self._handles.get(family)
+        if handle is not None:
+            return handle
+        return self._handles[f"{family}@{self._pending_generation % 2}"]
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last batch written; it survives a restart."""
+        return self._sequence
+
+    @property
+    def generation(self) -> int:
+        """How many snapshots have been installed into this database."""
+        return self._generation
+
+    def put(self, family: str, key: bytes, value: bytes) -> None:
+        """Add a record to the pending batch."""
+        self._batch.put(key, value, self._pending(family))
+
+    def delete(self, family: str, key: bytes) -> None:
+        """Remove a record, or nothing, in the pending batch."""
+        self._batch.delete(key, self._pending(family))
+
+    def delete_range(self, family: str, start: bytes, end: bytes) -> None:
+        """Remove every record with `start <= key < end` in the pending batch."""
+        self._batch.delete_range(start, end, self._pending(family))
+
+    def write(self) -> int | None:
+        """Hand the pending batch to the operating system, atomically over all families.
+
+        Returns:
+            The batch's sequence number; it is durable once a `sync` that began later has
+            returned. None when nothing was pending.
+
+        Raises:
+            DiskFailedError: This write or an earlier one failed.
+        """
+        if self._batch.is_empty():
+            return None
+        sequence = self._sequence + 1
+        self._batch.put(_SEQUENCE_KEY, _U64.pack(sequence), self._handles[RAFT_META])
+        batch, self._batch = self._batch, WriteBatch(raw_mode=True)
+        self._hand_over(batch)
+        self._sequence = sequence
+        self._generation = self._pending_generation
+        return sequence
+
+    def _hand_over(self, batch: WriteBatch) -> None:
+        if self._failure is not None:
+            raise DiskFailedError(self._failure)
+        try:
+            self._database.write(batch)
+        except Exception as error:
+            raise self._fail("write", error) from error
+
+    def sync(self) -> int:
+        """Make everything written so far durable; runs in a thread, frees the event loop.
+
+        Returns:
+            The sequence number up to which batches are durable.
+
+        Raises:
+            DiskFailedError: The fsync failed, or something failed before; it stays failed.
+        """
+        sequence = self._sequence
+        if self._failure is not None:
+            raise DiskFailedError(self._failure)
+        try:
+            self._database.flush_wal(True)
+        except Exception as error:
+            raise self._fail("sync", error) from error
+        return sequence
+
+    def _fail(self, action: str, error: Exception) -> DiskFailedError:
+        self._failure = f"the database {self._path} failed to {action}: {error}"
+        return DiskFailedError(self._failure)
+
+    def get(self, family: str, key: bytes) -> bytes | None:
+        """Return a written record's value, or None.
+
+        Raises:
+            DiskDamagedError: A block of the database does not match its checksum.
+        """
+        try:
+            value: bytes | None = self._written(family).get(key)
+        except Exception as error:
+            raise open_error(self._path, str(error)) from error
+        return value
+
+    def iterate(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield the written records of a family with `key >= start` in the order of keys.
+
+        The view is the one at the time of the call; later writes do not show.
+        """
+        raw = self._written(family).iter()
+        raw.seek(start)
+        cursor = Cursor(raw)
+        self._cursors.add(cursor)
+        return cursor
+
+    def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` written records with `key >= start` in the order of keys."""
+        cursor = self._written(family).iter()
+        cursor.seek(start)
+        records: list[tuple[bytes, bytes]] = []
+        while len(records) < limit and cursor.valid():
+            records.append((cursor.key(), cursor.value()))
+            cursor.next()
+        if len(records) < limit:
+            check_end(cursor)
+        return records
+
+    def open_snapshot(self) -> Snapshot:
+        """Return a consistent view of all machine families as written by now."""
+        families = self._machine_families
+        reader = Snapshot([(name, self._written(name).iter()) for name in families])
+        self._readers.add(reader)
+        return reader
+
+    def begin_install(self) -> None:
+        """Empty the generation that does not count, ready for `add_install`."""
+        self._hand_over(self._emptied(WriteBatch(raw_mode=True), self._generation + 1))
+        self._installing = True
+
+    def add_install(self, records: Sequence[SnapshotRecord]) -> None:
+        """Write records of a snapshot as (family, key, value); no reader sees them yet."""
+        assert self._installing, "add_install without begin_install"
+        slot = (self._generation + 1) % 2
+        batch = WriteBatch(raw_mode=True)
+        for family, key, value in records:
+            batch.put(key, value, self._handles[f"{family}@{slot}"])
+        self._hand_over(batch)
+
+    def finish_install(self) -> None:
+        """Put the flip to the installed generation into the pending batch.
+
+        Records put after this call belong to the installed generation; readers see it once
+        `write` has returned. The old generation is emptied by the same batch.
+        """
+        assert self._installing, "finish_install without begin_install"
+        self._installing = False
+        self._pending_generation = self._generation + 1
+        self._batch.put(
+            _GENERATION_KEY, _U64.pack(self._pending_generation), self._handles[RAFT_META]
+        )
+        self._emptied(self._batch, self._generation)
+
+    def abort_install(self) -> None:
+        """Give up an install; what it wrote is emptied by the next one or at the next open."""
+        self._installing = False
+
+    def _emptied(self, batch: WriteBatch, generation: int) -> WriteBatch:
+        for family in self._machine_families:
+            batch.delete_range(b"", _AFTER_EVERY_KEY, self._handles[f"{family}@{generation % 2}"])
+        return batch
+
+    def close(self) -> None:
+        """Close the database; open readers end. A failed database closes silently."""
+        for reader in list(self._readers):
+            reader.close()
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._handles.clear()
+        try:
+            for column in self._columns.values():
+                column.close()
+            self._database.close()
+        except Exception as error:  # noqa: BLE001 - it raises nothing narrower
+            # Closing flushes what is in memory; what was synced is safe in any case.
+            self._failure = self._failure or f"closing {self._path} failed: {error}"
+        self._columns.clear()

@@ -1,0 +1,169 @@
+"""Elections: PreVote with stickiness, votes as a set, a fast start when the leader goes.
+
+The stock engine starts the election itself (a new term, a vote for itself, requests to
+all) once `election_deadline` has passed. The gate in front of it is here: the deadline
+first buys a round of PreVote, and only a majority of that lets the stock code run.
+"""
+
+from __future__ import annotations
+
+from cluster.messages import PreVote, PreVoteReply, TimeoutNow, VoteReply, VoteRequest
+from cluster.state import CANDIDATE, FOLLOWER, LEADER, NEVER, InvariantBroken, State
+
+
+class Election(State):
+    """The voter's and the candidate's side."""
+
+    def set_up(self) -> None:
+        """Give this part's fields their first values."""
+        super().set_up()
+        self.votes: set[int] = set()
+        self.pre_votes: set[int] = set()
+        self.pre_vote_round = 0
+        self.pre_vote_won = False
+        self.fast_until = NEVER
+
+    def election_wait_s(self) -> float:
+        """How long to wait for a leader this time, drawn anew each time."""
+        timing = self.timing
+        if self.now < self.fast_until:
+            return self.rng.uniform(timing.fast_max_s / 2, timing.fast_max_s * 2)
+        return self.rng.uniform(timing.election_min_s, timing.election_max_s)
+
+    def reset_deadline(self) -> None:
+        """Wait a full random election timeout from now."""
+        self.election_deadline = self.now + self.election_wait_s()
+        self.pre_vote_won = False
+
+    def forget_election(self) -> None:
+        """Votes and pre-votes of another term mean nothing."""
+        self.votes = set()
+        self.pre_votes = set()
+        self.pre_vote_round += 1
+        self.pre_vote_won = False
+
+    def gate_election(self) -> None:
+        """Stand between the deadline and the stock election: a majority must agree first."""
+        if self.role == LEADER or self.election_deadline >= self.now or self.pre_vote_won:
+            return
+        self.reset_deadline()
+        if self.amnesiac:
+            return
+        self.pre_votes = set()
+        self.pre_vote_round += 1
+        if self.quorum == 1:
+            self.win_pre_vote()
+            return
+        request = PreVote(
+            self.term + 1, self.pre_vote_round, self.log.last_index, self.log.last_term
+        )
+        for follower in self.followers.values():
+            if follower.connected:
+                self.answer(follower.peer, request)
+
+    def win_pre_vote(self) -> None:
+        """Let the stock code start the election at its next tick."""
+        self.pre_vote_won = True
+        self.election_deadline = NEVER
+
+    def campaign(self) -> None:
+        """Run the stock election start at once instead of at the next tick."""
+        self.stock_tick()
+        if self.pre_vote_won:
+            self.reset_deadline()
+
+    def is_behind(self, last_term: int, last_index: int) -> bool:
+        """Whether a candidate's log lacks something this one has (Raft 5.4.1)."""
+        return (last_term, last_index) < (self.log.last_term, self.log.last_index)
+
+    def on_pre_vote(self, peer: int, message: PreVote) -> None:
+        """Would this node vote? Not while it hears a leader, or is one."""
+        quiet = self.role != LEADER and self.now - self.heard_at >= self.timing.election_min_s
+        granted = (
+            quiet
+            and not self.amnesiac
+            and message.term > self.term
+            and not self.is_behind(message.last_term, message.last_index)
+        )
+        self.answer(peer, PreVoteReply(self.term, message.round, granted))
+
+    def on_pre_vote_reply(self, peer: int, message: PreVoteReply) -> None:
+        """Count who would vote; a majority starts the election at once."""
+        if message.term > self.term:
+            self.become_follower(message.term)
+        elif (
+            message.granted
+            and self.role != LEADER
+            and message.round == self.pre_vote_round
+            and not self.pre_vote_won
+            and not self.amnesiac
+        ):
+            self.pre_votes.add(peer)
+            if 1 + len(self.pre_votes) >= self.quorum:
+                self.win_pre_vote()
+                self.campaign()
+
+    def on_vote_request(self, peer: int, message: VoteRequest) -> None:
+        """Vote once per term, for a log at least as complete, never when amnesiac."""
+        if message.term > self.term:
+            self.become_follower(message.term)
+        granted = (
+            message.term == self.term
+            and self.role != LEADER
+            and not self.amnesiac
+            and self.voted_for in {None, peer}
+            and self.leader_id in {None, peer}
+            and not self.is_behind(message.last_term, message.last_index)
+        )
+        if granted:
+            if self.voted_for is None:
+                self.set_term(self.term, peer)
+            self.reset_deadline()
+        self.answer(peer, VoteReply(self.term, granted))
+
+    def on_vote_reply(self, peer: int, message: VoteReply) -> None:
+        """Count voters, not replies: a repeated one changes nothing."""
+        if message.term > self.term:
+            self.become_follower(message.term)
+        elif message.granted and self.role == CANDIDATE and message.term == self.term:
+            self.votes.add(peer)
+            if 1 + len(self.votes) >= self.quorum:
+                self.lead()
+
+    def on_timeout_now(self, peer: int, message: TimeoutNow) -> None:
+        """The leader itself asks for a successor: no PreVote, no waiting."""
+        if message.term == self.term and peer == self.leader_id and not self.amnesiac:
+            self.win_pre_vote()
+            self.campaign()
+
+    def accept_leader(self, peer: int, term: int) -> None:
+        """Follow the sender of a message only a leader sends.
+
+        Raises:
+            InvariantBroken: This term has another leader already.
+        """
+        if term > self.term:
+            self.become_follower(term)
+        if self.leader_id is None:
+            self.leader_id = peer
+            self.leader_changes += 1
+        elif self.leader_id != peer:
+            raise InvariantBroken(f"two leaders in term {term}: {self.leader_id} and {peer}")
+        self.role = FOLLOWER
+        self.pre_vote_round += 1
+        self.heard_at = self.followers[peer].heard_at = self.now
+        self.fast_until = NEVER
+        self.reset_deadline()
+
+    def lost_sight_of_leader(self) -> None:
+        """The connection to the leader has closed: ask around at once.
+
+        Its process may be gone, so this voter's stickiness is off. If it is not gone, the
+        voters that still hear it refuse, and nothing is disturbed.
+        """
+        self.leader_id = None
+        self.heard_at = NEVER
+        self.fast_until = self.now + self.timing.fast_window_s
+        wait_s = self.rng.uniform(self.timing.fast_min_s, self.timing.fast_max_s)
+        self.election_deadline = min(self.election_deadline, self.now + wait_s)
+        self.pre_vote_won = False

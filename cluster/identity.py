@@ -1,0 +1,132 @@
+"""Who this node is: the small durable file that outlives a damaged database.
+
+Stored as one frame of `cluster.wire` (length, checksum, array), replaced whole. It is
+written before anything it speaks of happens: a start counts up the incarnation before the
+first message, a cluster id is recorded before it is announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from cluster.directory import DataDirectory
+from cluster.faults import DiskDamagedError, ForeignDirectoryError
+from cluster.wire import HANDSHAKE_MAX_BYTES, Decoder, WireError, encode
+
+IDENTITY_FILE = "identity"
+CLUSTER_ID_BYTES = 16
+_FORMAT = 1
+
+
+class BootstrapState(IntEnum):
+    """How far a node has come in the first start of its cluster; it only grows."""
+
+    EMPTY = 0
+    """It knows no cluster."""
+    RECORDED = 1
+    """The cluster's id is durable here; whether everyone has it is not known."""
+    BOOTSTRAPPED = 2
+    """Every voter had recorded the id: elections are allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a data directory says of its node.
+
+    Attributes:
+        node_id: The node.
+        voters: All voters, ascending, this node included.
+        cluster_id: 16 random bytes drawn once, None while the state is EMPTY.
+        state: See `BootstrapState`.
+        incarnation: Which start of this directory this is: 1, 2, 3, ...
+    """
+
+    node_id: int
+    voters: tuple[int, ...]
+    cluster_id: bytes | None = None
+    state: BootstrapState = BootstrapState.EMPTY
+    incarnation: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        fields = [_FORMAT, self.node_id, list(self.voters), self.cluster_id]
+        return encode([*fields, int(self.state), self.incarnation], HANDSHAKE_MAX_BYTES)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Identity:
+        """Read the content of the file.
+
+        Raises:
+            ValueError: It is not what `to_bytes` wrote.
+        """
+        try:
+            decoder = Decoder(HANDSHAKE_MAX_BYTES)
+            decoder.feed(content)
+            fields = decoder.next()
+        except WireError as error:
+            raise ValueError(str(error)) from error
+        if fields is None or len(fields) != 6 or fields[0] != _FORMAT:
+            raise ValueError("cut short, or of another version")
+        _, node_id, voters, cluster_id, state, incarnation = fields
+        if not (
+            isinstance(node_id, int)
+            and isinstance(voters, list)
+            and all(isinstance(voter, int) for voter in voters)
+            and (cluster_id is None or isinstance(cluster_id, bytes))
+            and isinstance(state, int)
+            and isinstance(incarnation, int)
+        ):
+            raise ValueError("a field has the wrong type")
+        return cls(node_id, tuple(voters), cluster_id, BootstrapState(state), incarnation)
+
+
+def load_identity(directory: DataDirectory, node_id: int, voters: Sequence[int]) -> Identity | None:
+    """Read the identity of a directory and check that it is the configured node's.
+
+    Returns:
+        The identity with the configured voters, None when the directory has none.
+
+    Raises:
+        DiskDamagedError: The file is there and cannot be trusted.
+        ForeignDirectoryError: Another node's directory, or set up with other voters.
+    """
+    content = directory.read(IDENTITY_FILE)
+    if content is None:
+        return None
+    try:
+        identity = Identity.from_bytes(content)
+    except ValueError as error:
+        raise DiskDamagedError(
+            f"the file {directory.path / IDENTITY_FILE} is damaged ({error}): restore it, or move "
+            "the whole directory aside and let the node come back as an empty one"
+        ) from error
+    configured = tuple(sorted(voters))
+    if identity.node_id != node_id:
+        raise ForeignDirectoryError(
+            f"the data directory {directory.path} belongs to node {identity.node_id}"
+            f"{_of_cluster(identity)}, this is node {node_id}: "
+            "start it with that id, or give this node a directory of its own"
+        )
+    if identity.voters != configured and identity.state != BootstrapState.EMPTY:
+        raise ForeignDirectoryError(
+            f"the data directory {directory.path} was set up with voters "
+            f"{name_voters(identity.voters)}{_of_cluster(identity)}, the configuration says "
+            f"{name_voters(configured)}: correct the list of peers"
+        )
+    return replace(identity, voters=configured)
+
+
+def store_identity(directory: DataDirectory, identity: Identity) -> None:
+    """Make the identity durable; blocks for two fsyncs."""
+    directory.replace(IDENTITY_FILE, identity.to_bytes())
+
+
+def name_voters(voters: Sequence[int]) -> str:
+    """Return voters as a person reads them: `1, 2, 3`."""
+    return ", ".join(str(voter) for voter in voters)
+
+
+def _of_cluster(identity: Identity) -> str:
+    return f" of cluster {identity.cluster_id.hex()}" if identity.cluster_id else ""

@@ -1,0 +1,177 @@
+"""How a replica and its peers come together: handshakes, bootstrap, who takes part.
+
+Between the transport and the replica: it answers for this node in handshakes, carries out
+what `cluster.bootstrap` decides, and lets through only what comes from a peer that takes
+part in elections while this node does as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.bootstrap import Bootstrap, Output, Record, mismatch
+from cluster.handshake import Hello
+from cluster.identity import CLUSTER_ID_BYTES, BootstrapState, name_voters
+from cluster.messages import Message
+from cluster.recovery import Storage
+
+_NONCE_BYTES = 8
+_log = logging.getLogger(__name__)
+
+
+class JoiningUser(Protocol):
+    """What the replica hears and is asked for."""
+
+    def announce(self, state: BootstrapState, cluster_id: bytes | None) -> None:
+        """Tell every connected peer, and every later one."""
+
+    def drop_peer(self, peer: int, reason: str) -> None:
+        """Close the connection to a peer."""
+
+    def bootstrapped(self) -> None:
+        """Take part in elections from now on."""
+
+    def joined(self, peer: int) -> None:
+        """Hear that a peer that takes part is connected."""
+
+    def parted(self, peer: int) -> None:
+        """Hear that such a peer is not connected any more."""
+
+    def message_came(self, peer: int, message: Message) -> None:
+        """Take a message of such a peer."""
+
+    def drained(self) -> None:
+        """Act on what one read has brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddresses:
+    """What this node tells its peers of itself: host:port, "" where it has none."""
+
+    client: str
+    http: str
+
+
+class Joining:
+    """The node as its peers see it (`cluster.transport.PeerHandler`).
+
+    Args:
+        storage: Where identities are recorded.
+        own: Told to the peers.
+        draw_bytes: Source of the cluster id and the nonce of this process.
+        user: The replica.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        own: OwnAddresses,
+        draw_bytes: Callable[[int], bytes],
+        user: JoiningUser,
+    ) -> None:
+        self._storage = storage
+        self._own = own
+        self._nonce = draw_bytes(_NONCE_BYTES)
+        self._user = user
+        self._bootstrap = Bootstrap(storage.identity, lambda: draw_bytes(CLUSTER_ID_BYTES))
+        self._connected: set[int] = set()
+        self._joined: set[int] = set()
+        self._ready: set[int] = set()
+        node_id = storage.identity.node_id
+        self.addresses: dict[int, tuple[str, str]] = {node_id: (own.client, own.http)}
+        """(client address, HTTP address) of every node heard of since the start."""
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether this node may vote and lead."""
+        return self._storage.identity.state == BootstrapState.BOOTSTRAPPED
+
+    def start(self) -> None:
+        """Say what this node is; a node without peers is bootstrapped on return."""
+        identity = self._storage.identity
+        self._user.announce(identity.state, identity.cluster_id)
+        self._carry_out(self._bootstrap.start())
+        if not self.takes_part:
+            missing = name_voters(self._bootstrap.waiting_for)
+            _log.info("first start: every voter must be reachable; not yet connected: %s", missing)
+
+    def hello(self, to: int) -> Hello:
+        """Return this node's hello as of now."""
+        identity = self._storage.identity
+        return Hello(
+            node_id=identity.node_id,
+            to=to,
+            incarnation=identity.incarnation,
+            state=identity.state,
+            cluster_id=identity.cluster_id,
+            voters=identity.voters,
+            client_address=self._own.client,
+            http_address=self._own.http,
+            nonce=self._nonce,
+        )
+
+    def judge(self, hello: Hello) -> str | None:
+        """Say why a peer cannot belong to this cluster, None when it can."""
+        return mismatch(self._storage.identity, hello.node_id, hello.voters, hello.cluster_id)
+
+    def connected(self, peer: int, hello: Hello) -> None:
+        """Take a peer in."""
+        self._connected.add(peer)
+        self.addresses[peer] = (hello.client_address, hello.http_address)
+        self.state_said(peer, hello.state, hello.cluster_id)
+
+    def disconnected(self, peer: int, reason: str) -> None:
+        """Forget what a peer said."""
+        del reason
+        self._connected.discard(peer)
+        self._ready.discard(peer)
+        self._bootstrap.peer_left(peer)
+        if peer in self._joined:
+            self._joined.discard(peer)
+            self._user.parted(peer)
+
+    def state_said(self, peer: int, state: BootstrapState, cluster_id: bytes | None) -> None:
+        """Take a peer's bootstrap state."""
+        voters = self._storage.identity.voters
+        refusal = mismatch(self._storage.identity, peer, voters, cluster_id)
+        if refusal is not None:
+            self._user.drop_peer(peer, refusal)
+            return
+        if state == BootstrapState.BOOTSTRAPPED:
+            self._ready.add(peer)
+        self._carry_out(self._bootstrap.peer_said(peer, state, cluster_id))
+        self._join()
+
+    def received(self, peer: int, message: Message) -> None:
+        """Pass a message on, if its sender takes part and this node does."""
+        if peer in self._joined:
+            self._user.message_came(peer, message)
+
+    def drained(self) -> None:
+        """Pass the end of a read on."""
+        self._user.drained()
+
+    def _join(self) -> None:
+        if self.takes_part:
+            for peer in sorted(self._ready - self._joined):
+                self._joined.add(peer)
+                self._user.joined(peer)
+
+    def _carry_out(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Record):
+                self._record(output)
+            else:
+                self._user.announce(output.state, output.cluster_id)
+
+    def _record(self, output: Record) -> None:
+        if output.amnesiac:
+            self._storage.forget("its directory was empty and its cluster is not new")
+        self._storage.record(output.identity)
+        if self.takes_part:
+            cluster_id = output.identity.cluster_id or b""
+            _log.info("bootstrapped: cluster %s", cluster_id.hex())
+            self._user.bootstrapped()

@@ -1,0 +1,195 @@
+"""The replicated log: a list in memory, mirrored by CRC'd records on the disk.
+
+In memory an entry is the tuple (entry, index, term) and the list starts with a boundary
+tuple (b"", index, term) for the entry before the first one kept, so index arithmetic needs
+no special case at the front. Every change goes into the disk's pending batch; this module
+never writes that batch, so what belongs together stays in one.
+
+The commit index is not kept: after a restart it is learned again from the leader.
+"""
+
+from __future__ import annotations
+
+import struct
+from zlib import crc32
+
+from cluster.interface import APPLIED_KEY, FIRST_KEY, RAFT_LOG, RAFT_META, VOTE_KEY, Disk
+
+NO_OP = b""
+"""The entry a new leader appends for itself; the machine never sees it."""
+
+ENTRIES_MAX = 4096
+"""Most entries in one batch for a follower."""
+
+_KEY = struct.Struct(">Q")
+_HEAD = struct.Struct(">QQ")
+_CRC = struct.Struct(">I")
+_PAIR = struct.Struct(">QQI")
+
+
+class DamagedLog(Exception):  # noqa: N818  # it names a state of the disk, not an act
+    """The records on the disk are not a log. Nothing was changed.
+
+    Attributes:
+        index: The entry at which it shows; 0 when it is not an entry.
+    """
+
+    def __init__(self, index: int, text: str) -> None:
+        super().__init__(f"damaged log at index {index}: {text}" if index else text)
+        self.index = index
+
+
+class Log:
+    """Entries, term and vote of one node.
+
+    Args:
+        disk: Where the records are; read once here.
+
+    Raises:
+        DamagedLog: A record is missing, unreadable or fails its CRC.
+    """
+
+    __slots__ = (
+        "_disk",
+        "applied_index",
+        "applied_term",
+        "base_index",
+        "entries",
+        "last_index",
+        "tail_bytes",
+        "term",
+        "voted_for",
+    )
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.term, vote = self._load_pair(VOTE_KEY)
+        self.voted_for: int | None = vote - 1 if vote else None
+        self.applied_index, self.applied_term = self._load_pair(APPLIED_KEY)
+        self.base_index, base_term = self._load_pair(FIRST_KEY)
+        self.entries: list[tuple[bytes, int, int]] = [(NO_OP, self.base_index, base_term)]
+        self.last_index = self.base_index
+        self.tail_bytes = 0
+        self._load()
+
+    def _load_pair(self, key: bytes) -> tuple[int, int]:
+        value = self._disk.get(RAFT_META, key)
+        if value is None:
+            return 0, 0
+        if len(value) != _PAIR.size or crc32(value[:16]) != _CRC.unpack(value[16:])[0]:
+            raise DamagedLog(0, f"the record {key.decode()!r} of {RAFT_META} is damaged")
+        first, second, _ = _PAIR.unpack(value)
+        return first, second
+
+    def _save_pair(self, key: bytes, first: int, second: int) -> None:
+        head = _HEAD.pack(first, second)
+        self._disk.put(RAFT_META, key, head + _CRC.pack(crc32(head)))
+
+    def _load(self) -> None:
+        for key, value in self._disk.iterate(RAFT_LOG):
+            index = self.last_index + 1
+            if len(key) != 8 or len(value) < 12:
+                raise DamagedLog(index, "a record is too short")
+            if key != _KEY.pack(index):
+                raise DamagedLog(index, f"the next record is of index {_KEY.unpack(key)[0]}")
+            if crc32(value[12:], crc32(key + value[4:12])) != _CRC.unpack_from(value)[0]:
+                raise DamagedLog(index, "the checksum does not match")
+            self.entries.append((value[12:], index, _KEY.unpack_from(value, 4)[0]))
+            self.last_index = index
+            self.tail_bytes += len(value) - 12
+        if not self.base_index <= self.applied_index <= self.last_index:
+            raise DamagedLog(
+                self.applied_index,
+                f"the state stands there, the log holds {self.base_index + 1} to {self.last_index}",
+            )
+
+    @property
+    def last_term(self) -> int:
+        """Term of the last entry."""
+        return self.entries[-1][2]
+
+    def term_at(self, index: int) -> int | None:
+        """Term of an entry; None beyond the end and before the boundary."""
+        at = index - self.base_index
+        return self.entries[at][2] if 0 <= at < len(self.entries) else None
+
+    def append(self, entry: bytes, term: int) -> int:
+        """Add an entry at the end and return its index."""
+        self.last_index = index = self.last_index + 1
+        self.entries.append((entry, index, term))
+        self.tail_bytes += len(entry)
+        head = _HEAD.pack(index, term)
+        crc = _CRC.pack(crc32(entry, crc32(head)))
+        self._disk.put(RAFT_LOG, head[:8], b"".join((crc, head[8:], entry)))
+        return index
+
+    def batch(self, start: int, max_bytes: int) -> tuple[list[tuple[bytes, int]], int]:
+        """Entries from `start` on, as (entry, term), and their bytes.
+
+        Args:
+            start: First index; must be kept.
+            max_bytes: Bound of all entries together; a first one larger travels alone.
+        """
+        at = start - self.base_index
+        chosen: list[tuple[bytes, int]] = []
+        size = 0
+        for entry, _, term in self.entries[at : at + ENTRIES_MAX]:
+            if chosen and size + len(entry) > max_bytes:
+                break
+            size += len(entry)
+            chosen.append((entry, term))
+        return chosen, size
+
+    def truncate_from(self, index: int) -> None:
+        """Forget the entry at `index` and all after it: they conflict with the leader's."""
+        at = index - self.base_index
+        self._disk.delete_range(RAFT_LOG, _KEY.pack(index), _KEY.pack(self.last_index + 1))
+        self.tail_bytes -= sum(len(entry[0]) for entry in self.entries[at:])
+        del self.entries[at:]
+        self.last_index = index - 1
+
+    def cut_point(self, keep_bytes: int, index_max: int) -> int:
+        """Up to where the log may be cut so that `keep_bytes` of its tail remain.
+
+        Args:
+            keep_bytes: What is left is the longest tail within this bound.
+            index_max: Nothing after this index is cut, whatever its size.
+        """
+        at, size = 0, self.tail_bytes
+        bound = index_max - self.base_index
+        while size > keep_bytes and at < bound:
+            at += 1
+            size -= len(self.entries[at][0])
+        return self.base_index + at
+
+    def cut_to(self, index: int) -> None:
+        """Forget the entries up to and including `index`; it becomes the boundary."""
+        at = index - self.base_index
+        if at <= 0:
+            return
+        term = self.entries[at][2]
+        self._disk.delete_range(RAFT_LOG, _KEY.pack(self.base_index + 1), _KEY.pack(index + 1))
+        self.tail_bytes -= sum(len(entry[0]) for entry in self.entries[1 : at + 1])
+        self.entries[: at + 1] = [(NO_OP, index, term)]
+        self.base_index = index
+        self._save_pair(FIRST_KEY, index, term)
+
+    def restart_at(self, index: int, term: int) -> None:
+        """Drop every entry; a snapshot up to (index, term) stands in for them."""
+        self._disk.delete_range(
+            RAFT_LOG, _KEY.pack(self.base_index + 1), _KEY.pack(self.last_index + 1)
+        )
+        self.entries = [(NO_OP, index, term)]
+        self.base_index = self.last_index = index
+        self.tail_bytes = 0
+        self._save_pair(FIRST_KEY, index, term)
+
+    def save_vote(self, term: int, voted_for: int | None) -> None:
+        """Record the current term and the vote given in it."""
+        self.term, self.voted_for = term, voted_for
+        self._save_pair(VOTE_KEY, term, 0 if voted_for is None else voted_for + 1)
+
+    def save_applied(self, index: int, term: int) -> None:
+        """Record where the machine's families stand, in the batch that moves them."""
+        self.applied_index, self.applied_term = index, term
+        self._save_pair(APPLIED_KEY, index, term)

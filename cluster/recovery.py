@@ -1,0 +1,216 @@
+"""Opening a data directory: what is there, whose it is, and whether it can be believed.
+
+A node that cannot prove that it remembers everything it answered for becomes an *amnesiac*:
+a flag in the database, durable before its first message, keeps it from voting and from
+being counted until a leader has filled it up again. A damaged database is moved to
+`quarantine/`, never deleted, and only when there are peers who hold the data; a single node
+refuses to start instead and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from cluster.directory import DataDirectory, has_files
+from cluster.disk import RocksDisk
+from cluster.faults import DiskDamagedError, ForeignDirectoryError
+from cluster.identity import BootstrapState, Identity, load_identity, store_identity
+from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY, Disk
+from cluster.watermark import HIGH_WATER_FILE, HighWater
+
+_log = logging.getLogger(__name__)
+
+_NO_COPY = "a single node has no copy elsewhere, so nothing was changed"
+
+
+class SyncedDisk(Disk, Protocol):
+    """A disk with the part that runs in a thread (`cluster.disk.RocksDisk`)."""
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last batch written; it survives a restart."""
+
+    def sync(self) -> int:
+        """Make durable what is written; blocks, and returns the sequence it covers."""
+
+    def close(self) -> None:
+        """Close the database."""
+
+
+OpenDisk = Callable[[Path, Sequence[str]], SyncedDisk]
+
+
+class Storage:
+    """An opened data directory: locked, identified, checked against its high-water mark.
+
+    Args:
+        path: The directory; made when missing.
+        node_id: The configured node.
+        voters: All configured voters, this node included.
+        families: The machine's families.
+        open_disk: Opens the database.
+
+    Raises:
+        StartError: One sentence that says why the node cannot start from here.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        node_id: int,
+        voters: Sequence[int],
+        families: Sequence[str],
+        open_disk: OpenDisk = RocksDisk,
+    ) -> None:
+        self.disk: SyncedDisk
+        self._families = tuple(families)
+        self._open_disk = open_disk
+        self._directory = DataDirectory(path)
+        try:
+            self.identity = self._identify(node_id, voters)
+            damaged = self._open()
+            self._check_mark(damaged)
+        except BaseException:
+            self._directory.release()
+            raise
+
+    @property
+    def amnesiac(self) -> bool:
+        """Whether the node may have forgotten votes or entries."""
+        return self.disk.get(RAFT_META, AMNESIAC_KEY) is not None
+
+    def record(self, identity: Identity) -> None:
+        """Make an identity durable; blocks."""
+        store_identity(self._directory, identity)
+        self.identity = identity
+
+    def forget(self, reason: str) -> None:
+        """Make the amnesia flag durable; blocks.
+
+        Args:
+            reason: What may be forgotten, for the log.
+        """
+        _log.warning(
+            "node %d may have forgotten what it answered for (%s): "
+            "it will not vote until a leader has filled it up again",
+            self.identity.node_id,
+            reason,
+        )
+        self.disk.put(RAFT_META, AMNESIAC_KEY, b"1")
+        self.disk.write()
+        self.disk.sync()
+
+    def replace_database(self, reason: str) -> None:
+        """Put an empty database in the place of one whose records contradict each other.
+
+        Raises:
+            DiskDamagedError: This node is alone and must not lose its only copy.
+        """
+        self.disk.close()
+        self._quarantine(reason)
+        self.disk = self._open_disk(self._directory.database, self._families)
+        self.forget("its database was damaged and moved aside")
+        self.write_mark(self.mark())
+
+    def mark(self, *, last_index: int = 0, term: int = 0) -> HighWater:
+        """Return the mark of everything written so far; to be stored once that is durable."""
+        vote = self.disk.get(RAFT_META, VOTE_KEY) or b""
+        return HighWater(self.identity.incarnation, self.disk.sequence, last_index, term, vote)
+
+    def write_mark(self, mark: HighWater) -> None:
+        """Make a high-water mark durable; blocks, safe in a thread."""
+        self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
+
+    def close(self) -> None:
+        """Close the database and let go of the directory."""
+        self.disk.close()
+        self._directory.release()
+
+    def _identify(self, node_id: int, voters: Sequence[int]) -> Identity:
+        identity = load_identity(self._directory, node_id, voters)
+        if identity is None:
+            if has_files(self._directory.database):
+                raise ForeignDirectoryError(
+                    f"{self._directory.path} holds a database but no identity file: put the file "
+                    "back, or move the whole directory aside to start empty"
+                )
+            identity = Identity(node_id, tuple(sorted(voters)))
+        identity = replace(identity, incarnation=identity.incarnation + 1)
+        store_identity(self._directory, identity)
+        return identity
+
+    def _open(self) -> bool:
+        """Open the database; True when a damaged one had to make place."""
+        try:
+            self.disk = self._open_disk(self._directory.database, self._families)
+        except DiskDamagedError as error:
+            self._quarantine(str(error))
+            self.disk = self._open_disk(self._directory.database, self._families)
+            return True
+        return False
+
+    @property
+    def _alone(self) -> bool:
+        return len(self.identity.voters) == 1
+
+    def _quarantine(self, reason: str) -> None:
+        if self._alone:
+            raise DiskDamagedError(
+                f"{reason}; {_NO_COPY}: restore {self._directory.path} from a backup, or move it "
+                "aside to start empty"
+            )
+        place = self._directory.quarantine_database()
+        _log.error("%s; it was moved to %s", reason, place)
+
+    def _check_mark(self, damaged: bool) -> None:
+        """Compare what was recovered with what was promised; raise the mark to here."""
+        try:
+            lost = self._lost(damaged)
+            if lost is not None:
+                self.forget(lost)
+            self.disk.sync()
+            self.write_mark(self.mark())
+        except BaseException:
+            self.disk.close()
+            raise
+
+    def _lost(self, damaged: bool) -> str | None:
+        if self.identity.state != BootstrapState.BOOTSTRAPPED:
+            return None  # it has never voted and never acknowledged an entry
+        if damaged:
+            return "its database was damaged and moved aside"
+        file = self._directory.path / HIGH_WATER_FILE
+        content = self._directory.read(HIGH_WATER_FILE)
+        if content is None:
+            if not self._alone:
+                return f"{file} is missing"
+            _log.warning("%s is missing: what the database holds is taken as it is", file)
+            return None
+        try:
+            mark = HighWater.from_bytes(content)
+        except ValueError as error:
+            return self._shared(f"{file} is damaged: {error}")
+        if self.disk.sequence >= mark.sequence:
+            return None
+        return self._shared(
+            f"the database holds {self.disk.sequence} batches, {mark.sequence} were durable, "
+            f"up to entry {mark.last_index} in term {mark.term}"
+        )
+
+    def _shared(self, lost: str) -> str:
+        """Return the loss, or refuse it where nobody else holds the data.
+
+        Raises:
+            DiskDamagedError: This node is alone.
+        """
+        if self._alone:
+            raise DiskDamagedError(
+                f"{lost}; {_NO_COPY}: restore {self._directory.path} from a backup, or remove "
+                f"{HIGH_WATER_FILE} in it to go on with what is left"
+            )
+        return lost

@@ -1,0 +1,356 @@
+"""The log between leader and followers: append, confirm, commit.
+
+One entry per proposal, one message for all followers in step. AppendEntries leaves before
+the leader's own sync; the leader counts itself only up to what a `Durable` covered. A
+reply names the message it answers, so a rejection rewinds a follower once per flight and
+an old reply confirms nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.events import Durable, Propose
+from cluster.interface import AMNESIAC_KEY, RAFT_META
+from cluster.log import NO_OP
+from cluster.messages import AppendEntries, AppendReply, TimeoutNow
+from cluster.state import (
+    LEADER,
+    NEVER,
+    PROBE,
+    REPLICATE,
+    SNAPSHOT,
+    Follower,
+    InvariantBroken,
+    State,
+)
+
+
+class Replication(State):
+    """Appending, on both sides."""
+
+    def set_up(self) -> None:
+        """Give this part's fields their first values."""
+        super().set_up()
+        self.spread_at: float | None = None
+        self.transfer_until = NEVER
+        self.transfer_asked = False
+
+    # ------------------------------------------------------------------ leader
+
+    def lead(self) -> None:
+        """Take office: append a no-op, find out where each follower stands."""
+        self.role = LEADER
+        self.leader_id = self.node_id
+        self.leader_changes += 1
+        self.transfer_until = NEVER
+        for follower in self.followers.values():
+            follower.start_probing(self.log.last_index + 1, self.sequence)
+            follower.match = follower.answered = 0
+            follower.amnesiac = follower.forgot = False
+            follower.heard_at = self.now
+        self.noop_index = self.log.append(NO_OP, self.term)
+        self.heartbeat_at = self.now + self.timing.heartbeat_s
+        self.spread_at = None
+        for follower in self.followers.values():
+            self.send_entries(follower)
+        self.advance_commit()
+        self.apply_committed()
+
+    def on_propose(self, event: Propose) -> None:
+        """Append one entry and send it to all; nothing waits for the disk."""
+        if self.role != LEADER or self.transfer_until > self.now:
+            self.ready.dropped.append((event.context, "NOT_LEADER"))
+            return
+        if not event.entry:
+            self.ready.dropped.append((event.context, "NOT_LEADER"))
+            raise InvariantBroken("an empty entry was proposed")
+        index = self.log.append(event.entry, self.term)
+        self.waiting[index] = (event.decoded, event.context)
+        self.broadcast(index, event.entry)
+
+    def broadcast(self, index: int, entry: bytes) -> None:
+        """Send the newest entry: one message for all in step, the long way for the rest."""
+        shared: AppendEntries | None = None
+        size, flight_max = len(entry), self.timing.flight_max
+        for follower in self.followers.values():
+            if (
+                follower.next != index
+                or follower.mode is not REPLICATE
+                or not follower.connected
+                or len(follower.flight) >= flight_max
+                or follower.flight_bytes >= self.timing.flight_max_bytes
+            ):
+                self.send_entries(follower)
+                continue
+            if shared is None:
+                self.sequence += 1
+                _, prev_index, prev_term = self.log.entries[-2]
+                shared = AppendEntries(
+                    self.term,
+                    self.sequence,
+                    self.commit_index,
+                    prev_index,
+                    prev_term,
+                    [(entry, self.term)],
+                )
+            self.ready.messages.append((follower.peer, shared))
+            follower.flight.append((self.sequence, size))
+            follower.flight_bytes += size
+            follower.next = index + 1
+        self.spread_at = None
+
+    def send_entries(self, follower: Follower) -> None:
+        """Send what a follower lacks, as far as its flight allows."""
+        if not follower.connected or follower.mode is SNAPSHOT:
+            return
+        timing, log = self.timing, self.log
+        flight_max = 1 if follower.mode is PROBE else timing.flight_max
+        while (
+            follower.next <= log.last_index
+            and len(follower.flight) < flight_max
+            and follower.flight_bytes < timing.flight_max_bytes
+        ):
+            prev_term = log.term_at(follower.next - 1)
+            if prev_term is None:
+                self.start_snapshot(follower)
+                return
+            entries, size = log.batch(follower.next, timing.append_max_bytes)
+            self.append_to(follower, prev_term, entries)
+            follower.flight.append((self.sequence, size))
+            follower.flight_bytes += size
+            follower.next += len(entries)
+
+    def append_to(
+        self, follower: Follower, prev_term: int, entries: list[tuple[bytes, int]]
+    ) -> None:
+        """Send one AppendEntries that starts at the follower's next entry."""
+        self.sequence += 1
+        self.send(
+            follower.peer,
+            AppendEntries(
+                self.term, self.sequence, self.commit_index, follower.next - 1, prev_term, entries
+            ),
+        )
+
+    def heartbeat(self) -> None:
+        """Tell every follower that this leader is there, and its commit index."""
+        self.spread_at = None
+        shared: AppendEntries | None = None
+        for follower in self.followers.values():
+            if not follower.connected:
+                continue
+            prev_index = 0 if follower.mode is SNAPSHOT else follower.next - 1
+            # While a snapshot is on its way, a heartbeat asks after nothing: index 0
+            # matches every log, and the chunks say the rest.
+            prev_term = 0 if follower.mode is SNAPSHOT else self.log.term_at(prev_index)
+            if prev_term is None:
+                self.start_snapshot(follower)
+                continue
+            if shared is None or shared.prev_index != prev_index:
+                self.sequence += 1
+                shared = AppendEntries(
+                    self.term, self.sequence, self.commit_index, prev_index, prev_term, []
+                )
+            self.send(follower.peer, shared)
+
+    def on_append_reply(self, peer: int, message: AppendReply) -> None:
+        """Learn how far a follower is, or where to try again."""
+        if message.term > self.term:
+            self.become_follower(message.term)
+        if self.role != LEADER or message.term != self.term:
+            return
+        follower = self.followers[peer]
+        self.note_answer(follower, message.sequence, amnesiac=message.amnesiac)
+        if message.success:
+            self.confirm(follower, message.next_index - 1)
+        elif message.sequence > follower.rewound and follower.mode is not SNAPSHOT:
+            if message.last_index < follower.match:
+                follower.match, follower.forgot = 0, True
+            wanted = min(message.next_index, self.log.last_index + 1)
+            follower.start_probing(max(follower.match + 1, wanted), self.sequence)
+            self.probe(follower)
+        self.check_reads()
+        if self.transfer_until > self.now:
+            self.try_transfer()
+
+    def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
+        """Any answer of this term says: alive, connected, still following."""
+        follower.heard_at = self.now
+        if amnesiac != follower.amnesiac:
+            follower.amnesiac = amnesiac
+            if amnesiac:
+                follower.match = 0
+        if sequence > follower.answered:
+            follower.answered = min(sequence, self.sequence)
+        follower.landed(sequence)
+
+    def confirm(self, follower: Follower, index: int) -> None:
+        """A follower holds this log up to `index` durably."""
+        if index > self.log.last_index:
+            return  # nobody can hold what was not sent: not an answer to believe
+        if index > follower.match:
+            follower.match = index
+            follower.next = max(follower.next, index + 1)
+        if follower.forgot and index >= self.commit_index:
+            follower.forgot = False
+        if follower.mode is PROBE:
+            follower.mode = REPLICATE
+        if follower.next <= self.log.last_index:
+            self.send_entries(follower)
+        if index > self.commit_index:
+            self.advance_commit()
+
+    def probe(self, follower: Follower) -> None:
+        """Ask at the follower's next index, with what there is to send or with nothing."""
+        if follower.next <= self.log.last_index:
+            self.send_entries(follower)
+            return
+        prev_term = self.log.term_at(follower.next - 1)
+        if prev_term is None:
+            self.start_snapshot(follower)
+        elif follower.connected:
+            self.append_to(follower, prev_term, [])
+
+    def advance_commit(self) -> None:
+        """Commit what a majority holds durably, if it is of this term (Raft 5.4.2)."""
+        held = [f.match if f.counts else 0 for f in self.followers.values()]
+        held.append(self.durable_index)
+        held.sort(reverse=True)
+        index = held[self.quorum - 1]
+        if index <= self.commit_index or self.log.term_at(index) != self.term:
+            return
+        self.commit_index = index
+        self.apply_committed()
+        if self.followers and index == self.log.last_index:
+            self.spread_at = self.now + self.timing.spread_s
+        if self.reads:
+            self.check_reads()
+
+    def on_transfer(self) -> None:
+        """Stop taking proposals and look for a successor."""
+        if self.role == LEADER and self.followers:
+            self.transfer_until = self.now + self.timing.election_max_s
+            self.transfer_asked = False
+            self.try_transfer()
+
+    def try_transfer(self) -> None:
+        """Ask the most advanced follower to stand, once it lacks nothing."""
+        ready = [
+            f
+            for f in self.followers.values()
+            if f.connected and f.counts and f.match == self.log.last_index
+        ]
+        if ready and not self.transfer_asked:
+            self.transfer_asked = True
+            self.send(ready[0].peer, TimeoutNow(self.term))
+
+    # ---------------------------------------------------------------- follower
+
+    def on_append(self, peer: int, message: AppendEntries) -> None:
+        """Follow the leader: check, append, confirm (Raft 5.3)."""
+        if message.term < self.term:
+            self.reply(peer, message.sequence, success=False, next_index=0)
+            return
+        self.accept_leader(peer, message.term)
+        prev_index, entries = message.prev_index, message.entries
+        end = prev_index + len(entries)
+        if prev_index > self.log.last_index:
+            next_index = self.log.last_index + 1
+            self.reply(peer, message.sequence, success=False, next_index=next_index)
+            return
+        if prev_index < self.log.base_index:
+            # What lies before the boundary is applied, so it is committed and the same.
+            entries = entries[self.log.base_index - prev_index :]
+        elif self.log.term_at(prev_index) != message.prev_term:
+            next_index = self.conflict_start(prev_index)
+            self.reply(peer, message.sequence, success=False, next_index=next_index)
+            return
+        if entries:
+            self.take_entries(end - len(entries) + 1, entries)
+        if min(message.commit_index, end) > self.commit_index:
+            self.commit_index = self.verified_commit(message.commit_index, end)
+        if self.amnesiac:
+            self.recover_memory(message.commit_index, end)
+        self.reply(peer, message.sequence, success=True, next_index=end + 1)
+
+    def verified_commit(self, commit_index: int, end: int) -> int:
+        """How far the leader's commit index may be believed: to what it has just shown."""
+        return min(commit_index, end)
+
+    def conflict_start(self, index: int) -> int:
+        """Where the term at a conflicting index begins here: all of it goes at once.
+
+        Raises:
+            InvariantBroken: The conflicting entry is committed.
+        """
+        if index <= self.commit_index:
+            raise InvariantBroken(f"the leader contradicts the committed entry {index}")
+        floor = max(self.log.base_index, self.commit_index)
+        term = self.log.term_at(index)
+        while index - 1 > floor and self.log.term_at(index - 1) == term:
+            index -= 1
+        return index
+
+    def take_entries(self, start: int, entries: Sequence[tuple[bytes, int]]) -> None:
+        """Append what is new; cut only where a term differs (Raft 5.3).
+
+        Raises:
+            InvariantBroken: The cut would remove a committed entry.
+        """
+        log = self.log
+        if start <= log.last_index:
+            known = 0
+            for index, (_, term) in enumerate(entries, start):
+                if log.term_at(index) != term:
+                    break
+                known += 1
+            entries = entries[known:]
+            if entries and start + known <= log.last_index:
+                self.cut_from(start + known)
+        for entry, term in entries:
+            log.append(entry, term)
+
+    def cut_from(self, index: int) -> None:
+        """Remove a tail that conflicts with the leader's log."""
+        if index <= self.commit_index:
+            raise InvariantBroken(f"the leader overwrites the committed entry {index}")
+        self.log.truncate_from(index)
+        self.forget_durable(index)
+        self.tails_cut += 1
+
+    def recover_memory(self, commit_index: int, end: int) -> None:
+        """Stop being amnesiac once everything this node may have confirmed is back.
+
+        The leader's commit index covers that only when the entry at it is of the leader's
+        own term. The vote of this term goes to the leader, whom it may have elected.
+        """
+        if end >= commit_index and self.log.term_at(commit_index) == self.term:
+            self.amnesiac = False
+            self.memories_recovered += 1
+            self.disk.delete(RAFT_META, AMNESIAC_KEY)
+            self.set_term(self.term, self.leader_id)
+
+    def reply(self, peer: int, sequence: int, *, success: bool, next_index: int) -> None:
+        """Answer an AppendEntries, once what it wrote is durable."""
+        self.answer(
+            peer,
+            AppendReply(
+                self.term, sequence, success, next_index, self.log.last_index, self.amnesiac
+            ),
+        )
+
+    # -------------------------------------------------------------------- both
+
+    def on_durable(self, event: Durable) -> None:
+        """A sync is done: it covers this node's own entries up to some index."""
+        self.fsyncs += 1
+        self.durable_sequence = max(self.durable_sequence, event.sequence)
+        while self.marks and self.marks[0][0] <= event.sequence:
+            self.durable_index = max(self.durable_index, self.marks.popleft()[1])
+        if self.role == LEADER:
+            self.advance_commit()
+
+    def disk_stalled(self) -> bool:
+        """Whether a write has waited for its sync longer than a leader may."""
+        return bool(self.marks) and self.now - self.marks[0][2] > self.timing.disk_stall_s

@@ -1,0 +1,220 @@
+"""Checkpoints of this node and snapshots between nodes.
+
+A checkpoint is the machine's changed records, the applied index and the truncation they
+allow, in one batch; what the disk holds at the last one is what a follower is sent. Chunks
+are numbered and carry CRCs of themselves and of the whole; an install is one batch again.
+A snapshot never moves the commit index before it is whole and in place.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from cluster.chunks import ChunkError, decode_records, encode_records
+from cluster.interface import Record
+from cluster.messages import SnapshotChunk, SnapshotReply
+from cluster.state import LEADER, SNAPSHOT, Follower, InvariantBroken, Outgoing, State
+
+
+class Incoming:
+    """A snapshot being received: whose, which, the next chunk, the CRC so far."""
+
+    __slots__ = ("crc", "leader_id", "number", "snapshot_id", "term")
+
+    def __init__(self, leader_id: int, term: int, snapshot_id: int) -> None:
+        self.leader_id = leader_id
+        self.term = term
+        self.snapshot_id = snapshot_id
+        self.number = 0
+        self.crc = 0
+
+
+class Snapshots(State):
+    """Checkpoints, sending, installing."""
+
+    def set_up(self) -> None:
+        """Give this part's fields their first values."""
+        super().set_up()
+        self.incoming: Incoming | None = None
+
+    def save_checkpoint(self, index: int, term: int, changes: list[Record]) -> None:
+        """Put the machine's changes and the truncation they allow into the pending batch."""
+        disk = self.disk
+        for family, key, value in changes:
+            if value is None:
+                disk.delete(family, key)
+            else:
+                disk.put(family, key, value)
+        self.log.save_applied(index, term)
+        self.cut_log(index)
+
+    def cut_log(self, applied_index: int) -> None:
+        """Keep a tail for followers that lag, and what a snapshot on its way will need."""
+        index_max = applied_index
+        if self.log.tail_bytes < self.timing.log_pin_bytes:
+            for follower in self.followers.values():
+                if follower.snapshot is not None:
+                    index_max = min(index_max, follower.snapshot.index)
+        self.log.cut_to(self.log.cut_point(self.timing.log_tail_bytes, index_max))
+
+    # ------------------------------------------------------------------ leader
+
+    def start_snapshot(self, follower: Follower) -> None:
+        """Open a view of the last checkpoint and send its first chunks."""
+        self.write_batch()  # the view must include a checkpoint made in this very step
+        follower.start_probing(follower.next, self.sequence)
+        follower.mode = SNAPSHOT
+        self.sequence += 1
+        log = self.log
+        follower.snapshot = Outgoing(
+            self.sequence, self.disk.open_snapshot(), log.applied_index, log.applied_term
+        )
+        self.send_chunks(follower, follower.snapshot)
+
+    def send_chunks(self, follower: Follower, outgoing: Outgoing) -> None:
+        """Send on, as far as the follower's answers allow."""
+        while not outgoing.done and outgoing.number - outgoing.acked < self.timing.chunk_flight_max:
+            records = outgoing.reader.next_chunk(self.timing.chunk_max_bytes)
+            data = encode_records(records)
+            outgoing.crc = crc32(data, outgoing.crc)
+            outgoing.done = not records
+            self.sequence += 1
+            self.send(
+                follower.peer,
+                SnapshotChunk(
+                    term=self.term,
+                    sequence=self.sequence,
+                    snapshot_id=outgoing.snapshot_id,
+                    number=outgoing.number,
+                    last_index=outgoing.index,
+                    last_term=outgoing.term,
+                    data=data,
+                    crc=crc32(data),
+                    done=outgoing.done,
+                    total_crc=outgoing.crc,
+                ),
+            )
+            outgoing.number += 1
+
+    def on_snapshot_reply(self, peer: int, message: SnapshotReply) -> None:
+        """Send on, start again or finish, as the follower says."""
+        if message.term > self.term:
+            self.become_follower(message.term)
+        if self.role != LEADER or message.term != self.term:
+            return
+        follower = self.followers[peer]
+        self.note_answer(follower, message.sequence, amnesiac=message.amnesiac)
+        outgoing = follower.snapshot
+        if outgoing is not None and message.snapshot_id == outgoing.snapshot_id:
+            if message.next_index:
+                self.finish_sending(follower, message.next_index)
+            elif message.number == 0:
+                # Start again at the next heartbeat: a fault that repeats must not spin.
+                follower.start_probing(follower.next, self.sequence)
+            else:
+                outgoing.acked = max(outgoing.acked, message.number)
+                self.send_chunks(follower, outgoing)
+        if self.reads:
+            self.check_reads()
+
+    def finish_sending(self, follower: Follower, next_index: int) -> None:
+        """The follower stands at the snapshot; go on with the log behind it."""
+        self.snapshots_sent += 1
+        follower.start_probing(min(next_index, self.log.last_index + 1), self.sequence)
+        self.confirm(follower, next_index - 1)
+
+    # ---------------------------------------------------------------- follower
+
+    def on_chunk(self, peer: int, message: SnapshotChunk) -> None:
+        """Take one chunk; the last one installs the whole."""
+        if message.term < self.term:
+            self.reply_chunk(peer, message, number=0)
+            return
+        self.accept_leader(peer, message.term)
+        if message.last_index <= self.applied_index:
+            self.stop_receiving()
+            self.reply_chunk(peer, message, next_index=self.applied_index + 1)
+            return
+        incoming = self.receive(peer, message)
+        if incoming is None:
+            self.stop_receiving()
+            self.reply_chunk(peer, message, number=0)
+        elif not message.done:
+            self.reply_chunk(peer, message, number=incoming.number)
+        else:
+            self.install(message)
+            self.reply_chunk(peer, message, next_index=message.last_index + 1)
+
+    def receive(self, peer: int, message: SnapshotChunk) -> Incoming | None:
+        """Store one chunk; None when it does not fit what came before."""
+        incoming = self.incoming
+        if message.number == 0:
+            self.stop_receiving()
+            self.disk.begin_install()
+            incoming = self.incoming = Incoming(peer, message.term, message.snapshot_id)
+        source = (peer, message.term, message.snapshot_id, message.number)
+        if incoming is None or source != (
+            incoming.leader_id,
+            incoming.term,
+            incoming.snapshot_id,
+            incoming.number,
+        ):
+            return None
+        incoming.crc = crc32(message.data, incoming.crc)
+        if crc32(message.data) != message.crc or incoming.crc != message.total_crc:
+            return None
+        try:
+            records = decode_records(message.data)
+        except ChunkError:
+            return None
+        self.disk.add_install(records)
+        incoming.number += 1
+        return incoming
+
+    def stop_receiving(self) -> None:
+        """Drop what was received of an unfinished snapshot."""
+        if self.incoming is not None:
+            self.incoming = None
+            self.disk.abort_install()
+
+    def install(self, message: SnapshotChunk) -> None:
+        """Stand where the snapshot stands: one batch, then the machine reads it.
+
+        A log that holds the snapshot's last entry is right beyond it too, and stays.
+
+        Raises:
+            InvariantBroken: The machine cannot read the records.
+        """
+        index, term = message.last_index, message.last_term
+        self.incoming = None
+        self.disk.finish_install()
+        if self.log.term_at(index) == term:
+            self.log.cut_to(index)
+        else:
+            self.forget_durable(index + 1)
+            self.log.restart_at(index, term)
+        self.log.save_applied(index, term)
+        self.commit_index = max(self.commit_index, index)
+        self.applied_index = index
+        self.write_batch()
+        try:
+            self.machine.restore(self.disk.iterate)
+        except Exception as error:
+            raise InvariantBroken(f"the machine cannot load the snapshot: {error!r}") from error
+        self.snapshots_installed += 1
+
+    def reply_chunk(
+        self, peer: int, message: SnapshotChunk, *, number: int = 0, next_index: int = 0
+    ) -> None:
+        """Answer a chunk, once what it wrote is durable."""
+        self.answer(
+            peer,
+            SnapshotReply(
+                self.term,
+                message.sequence,
+                message.snapshot_id,
+                number,
+                next_index,
+                self.amnesiac,
+            ),
+        )

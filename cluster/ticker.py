@@ -1,0 +1,51 @@
+"""Time for the engine: a steady tick, and an early one when it asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+TICK_S = 0.02
+_EARLY_MIN_S = 0.001
+
+
+class Ticker:
+    """Calls back every 20 ms, and once in between when told to.
+
+    Args:
+        tick: Called each time; must not raise.
+    """
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self._loop = asyncio.get_running_loop()
+        self._steady: asyncio.TimerHandle | None = None
+        self._early: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Tick now, and from now on."""
+        self._steady = self._loop.call_later(TICK_S, self.start)
+        self._tick()
+
+    def early(self, at: float) -> None:
+        """Tick at a time of the loop's clock, unless an earlier such tick is due anyway.
+
+        A time that has passed already means a millisecond from now: whoever asks for it
+        again and again must not keep the loop from its sockets.
+        """
+        at = max(at, self._loop.time() + _EARLY_MIN_S)
+        if self._early is not None:
+            if self._early.when() <= at:
+                return
+            self._early.cancel()
+        self._early = self._loop.call_at(at, self._fire)
+
+    def stop(self) -> None:
+        """Never call back again."""
+        for timer in (self._steady, self._early):
+            if timer is not None:
+                timer.cancel()
+
+    def _fire(self) -> None:
+        self._early = None
+        self._tick()

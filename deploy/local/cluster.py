@@ -1,0 +1,219 @@
+"""Three (or one, or five) real `tq-node` processes on loopback.
+
+Run it: `python -m deploy.local` leaves the nodes in the foreground.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from deploy.local.processes import ChildProcess
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_HOST: Final = "127.0.0.1"
+_POLL_S: Final = 0.02
+
+Found = TypeVar("Found")
+
+
+class ClusterError(Exception):
+    """The cluster did not get where it was asked to be; the text says what was seen."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The three listening ports of one node on loopback."""
+
+    raft: int
+    client: int
+    http: int
+
+
+def free_ports(count: int) -> list[int]:
+    """Find `count` ports nobody listens on.
+
+    They lie below the ephemeral range: a client that retries a dead port inside
+    that range can be given the very port as its own end and connect to itself.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+class LocalNode(ChildProcess):
+    """One node process of a local cluster, with its addresses and its data directory."""
+
+    def __init__(
+        self, node_id: int, arguments: list[str], *, ports: Ports, directory: Path
+    ) -> None:
+        super().__init__(
+            arguments,
+            log_path=directory / f"node{node_id}.log",
+            directory=ROOT,
+        )
+        self.node_id = node_id
+        self.ports = ports
+        self.data_dir = directory / f"node{node_id}"
+
+    @property
+    def client_address(self) -> str:
+        """Where clients and workers connect."""
+        return f"{_HOST}:{self.ports.client}"
+
+    def http(self, path: str, *, timeout_s: float = 1.0) -> tuple[int, str]:
+        """GET a page of the node's HTTP server: (status, body), or (0, reason) if unreachable."""
+        url = f"http://{_HOST}:{self.ports.http}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode(errors="replace")
+        except OSError as unreachable:
+            return 0, str(unreachable)
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the node's own `/status`, or None while it cannot be reached."""
+        code, body = self.http("/status")
+        return json.loads(body) if code == 200 else None
+
+
+class LocalCluster:
+    """A cluster of child processes in one directory.
+
+    Args:
+        directory: Receives data directories, configuration and log files.
+        size: Number of nodes.
+        configuration: YAML text for all nodes, or a text per node id.
+        launcher: Command that starts a node; the module of this tree by default.
+        ports: Three per node; free ones are looked for if None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        size: int = 3,
+        configuration: str | dict[int, str] = "",
+        launcher: Sequence[str] = (sys.executable, "-m", "node"),
+        ports: Sequence[int] | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        numbers = list(ports) if ports is not None else free_ports(3 * size)
+        self.directory = directory
+        self._launcher = list(launcher)
+        layout = {i + 1: Ports(*numbers[3 * i : 3 * i + 3]) for i in range(size)}
+        peers = ",".join(f"{i}={_HOST}:{ports.raft}" for i, ports in layout.items())
+        self.nodes = {
+            node_id: self._make(node_id, ports, peers if size > 1 else "", configuration)
+            for node_id, ports in layout.items()
+        }
+
+    def _make(
+        self, node_id: int, ports: Ports, peers: str, configuration: str | dict[int, str]
+    ) -> LocalNode:
+        arguments = [*self._launcher, "--id", str(node_id)]
+        if peers:
+            arguments += ["--peers", peers]
+        arguments += ["--listen", f"{_HOST}:{ports.client}", "--http", f"{_HOST}:{ports.http}"]
+        arguments += ["--data", str(self.directory / f"node{node_id}")]
+        text = configuration if isinstance(configuration, str) else configuration.get(node_id, "")
+        if text:
+            path = self.directory / f"node{node_id}.yaml"
+            path.write_text(text)
+            arguments += ["--config", str(path)]
+        return LocalNode(node_id, arguments, ports=ports, directory=self.directory)
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def servers(self) -> str:
+        """All client addresses, as `--servers` takes them."""
+        return ",".join(node.client_address for node in self.nodes.values())
+
+    def start(self, *, timeout_s: float = 30) -> LocalNode:
+        """Start every node and wait for a leader that accepts work; return it."""
+        for node in self.nodes.values():
+            node.start()
+        return self.wait_ready(timeout_s=timeout_s)
+
+    def wait_ready(self, *, timeout_s: float = 30) -> LocalNode:
+        """Wait until all running nodes are ready and agree on one leader; return it."""
+
+        def agreed() -> LocalNode | None:
+            running = [node for node in self.nodes.values() if node.running]
+            if any(node.http("/readyz")[0] != 200 for node in running):
+                return None
+            return self.leader()
+
+        return self.wait_for(agreed, what="a ready cluster with one leader", timeout_s=timeout_s)
+
+    def leader(self) -> LocalNode | None:
+        """Return the running node that calls itself leader in the highest term, if any."""
+        claims = []
+        for node in self.nodes.values():
+            status = node.status() if node.running else None
+            if status is not None and status.get("role") == "leader":
+                claims.append((int(status["term"]), node))
+        return max(claims, key=lambda claim: claim[0])[1] if claims else None
+
+    def wait_leader(self, *, timeout_s: float = 15) -> LocalNode:
+        """Wait until some running node leads; return it."""
+        return self.wait_for(self.leader, what="a leader", timeout_s=timeout_s)
+
+    def wait_for(
+        self, probe: Callable[[], Found | None], *, what: str, timeout_s: float = 20
+    ) -> Found:
+        """Ask `probe` again and again until it finds something; return that.
+
+        Raises:
+            ClusterError: Nothing by the deadline; the text ends with the logs' tails.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = probe()
+            if found is not None:
+                return found
+            if time.monotonic() > deadline:
+                raise ClusterError(f"no {what} within {timeout_s:g} s\n{self.tails()}")
+            time.sleep(_POLL_S)
+
+    def tails(self, *, lines: int = 15) -> str:
+        """Return the last lines of every node's log, for error texts."""
+        parts = []
+        for node in self.nodes.values():
+            state = "running" if node.running else "not running"
+            tail = "\n".join(node.output().splitlines()[-lines:])
+            parts.append(f"--- node {node.node_id} ({state}) {node.log_path}\n{tail}")
+        return "\n".join(parts)
+
+    def close(self) -> None:
+        """End every node: politely first, then by SIGKILL."""
+        for node in self.nodes.values():
+            node.signal(signal.SIGCONT)
+            node.signal(signal.SIGTERM)
+        for node in self.nodes.values():
+            node.stop(timeout_s=10)

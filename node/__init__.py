@@ -1,0 +1,1 @@
+"""One process of the cluster: composes, translates and observes; decides nothing about tasks."""

@@ -1,0 +1,8 @@
+"""``python -m node`` is ``tq-node``."""
+
+from __future__ import annotations
+
+from node.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Every answer to a client leaves through here: made, counted, sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from node.leadership import Leadership
+from node.session import Session
+from statemachine import (
+    Accepted,
+    BatchAccepted,
+    Done,
+    Recorded,
+    Refused,
+    Registered,
+    Reply,
+)
+from tq.protocol import Code, Type, encode
+
+NO_QUORUM_RETRY_MS: Final = 200
+SHUTDOWN_RETRY_MS: Final = 500
+
+_NAMES: Final = {int(one): one.name for one in Type}
+_OTHER: Final = "UNKNOWN"
+
+
+class Answers:
+    """Makes and sends the answers of this node.
+
+    Args:
+        leadership: Who leads.
+        count: Told of every answer: name of the request's type, code.
+    """
+
+    def __init__(self, leadership: Leadership, *, count: Callable[[str, str], None]) -> None:
+        self._leadership = leadership
+        self._count = count
+
+    def ack(self, session: Session, type_: int, fields: Sequence[object]) -> None:
+        """Answer with success.
+
+        Args:
+            session: Who asked.
+            type_: Type of the request.
+            fields: The payload, the request id first.
+        """
+        self._count(_NAMES[type_], "ACK")
+        session.send(encode(Type.ACK, fields))
+
+    def nack(
+        self,
+        session: Session,
+        type_: int,
+        request_id: int,
+        *,
+        code: str,
+        text: str,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        """Answer with a refusal; the connection ends with it when the bytes were no request."""
+        self._count(_NAMES.get(type_, _OTHER), code)
+        frame = encode(Type.NACK, [request_id, code, text, retry_after_ms])
+        if code == Code.MALFORMED:
+            session.end(frame)
+        else:
+            session.send(frame)
+
+    def redirect(self, session: Session, type_: int, request_id: int) -> None:
+        """Name the leader: this node does not lead."""
+        self._count(_NAMES[type_], "REDIRECT")
+        leadership = self._leadership
+        address = "" if leadership.leads else leadership.leader_address
+        session.send(encode(Type.REDIRECT, [request_id, address, leadership.term]))
+
+    def not_accepted(self, session: Session, type_: int, request_id: int) -> None:
+        """Say that the request certainly has no effect, and where to try again."""
+        if not self._leadership.leads:
+            self.redirect(session, type_, request_id)
+            return
+        self.nack(
+            session,
+            type_,
+            request_id,
+            code=Code.NO_QUORUM,
+            text="the leader cannot reach a quorum",
+            retry_after_ms=NO_QUORUM_RETRY_MS,
+        )
+
+    def unknown_outcome(self, session: Session, type_: int, request_id: int) -> None:
+        """Say that the request may or may not have an effect."""
+        self.nack(
+            session,
+            type_,
+            request_id,
+            code=Code.UNKNOWN_OUTCOME,
+            text="leadership was lost while the request was under way: ask again",
+            retry_after_ms=0,
+        )
+
+    def shutting_down(self, session: Session, type_: int, request_id: int) -> None:
+        """Refuse new work: this node drains."""
+        self.nack(
+            session,
+            type_,
+            request_id,
+            code=Code.SHUTTING_DOWN,
+            text="the node is shutting down",
+            retry_after_ms=SHUTDOWN_RETRY_MS,
+        )
+
+    def reply(self, session: Session, type_: int, request_id: int, reply: Reply) -> None:
+        """Send what the machine replied, grants excepted: those carry payloads."""
+        if type(reply) is Accepted:
+            self.ack(session, type_, (request_id, reply.log_index))
+            return
+        match reply:
+            case Recorded():
+                self.ack(session, type_, (request_id, reply.state))
+            case Done():
+                self.ack(session, type_, (request_id,))
+            case Refused():
+                self.nack(
+                    session,
+                    type_,
+                    request_id,
+                    code=reply.code,
+                    text=reply.text,
+                    retry_after_ms=reply.retry_after_ms,
+                )
+            case BatchAccepted():
+                listed = [_batch_item(item) for item in reply.replies]
+                self.ack(session, type_, (request_id, listed))
+            case Registered():
+                self.ack(session, type_, (request_id, reply.session, reply.lease_ms))
+            case _:
+                raise AssertionError(f"a {type(reply).__name__} has no plain answer")
+
+
+def _batch_item(item: Accepted | Refused) -> tuple[object, ...]:
+    if isinstance(item, Accepted):
+        return (0, item.log_index)
+    return (item.code, item.text, item.retry_after_ms)

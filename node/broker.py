@@ -1,0 +1,290 @@
+"""The node's side of consensus: what was applied, dropped or changed, and what follows.
+
+`Broker` joins the parts that serve clients and hears the replica as its `Listener`.
+It knows no socket and no event loop: clocks and `schedule` are given.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from cluster.interface import DropReason, Status
+from node.answers import Answers
+from node.claims import Claims
+from node.dispatcher import Dispatcher
+from node.door import Door
+from node.leadership import Leadership
+from node.leases import LeaseKeeper
+from node.lessons import Lessons
+from node.proposer import Batch, Proposer, Request
+from node.queries import Queries
+from node.reads import Barriers
+from node.surroundings import Consensus, Observer, Rules, Surroundings
+from node.timekeeper import Timekeeper
+from node.workers import Workers
+from statemachine import (
+    Expire,
+    InternalCommand,
+    Machine,
+    Outcome,
+    Reply,
+    Retire,
+    Submit,
+    SubmitBatch,
+    encode_internal,
+    join_entry,
+)
+
+_LOG = logging.getLogger(__name__)
+
+BARRIER_RETRY_S: Final = 0.2
+"""When a new leader whose first barrier failed asks again."""
+
+
+class Broker:
+    """Serves clients on top of a machine and consensus.
+
+    Args:
+        machine: The replicated machine; read between entries.
+        consensus: Takes entries and barriers.
+        rules: From the configuration.
+        around: Clocks, loop and addresses.
+        observer: Gets the figures.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        consensus: Consensus,
+        *,
+        rules: Rules,
+        around: Surroundings,
+        observer: Observer,
+    ) -> None:
+        self._machine = machine
+        self._around = around
+        self._observer = observer
+        now_s = around.now_s
+        self.leadership = Leadership(node_id=rules.node_id, client_address=around.client_address)
+        self.leases = LeaseKeeper(lease_of=machine.lease_of, session_s=rules.session_s)
+        self._answers = Answers(self.leadership, count=observer.count_request)
+        self._workers = Workers()
+        self._door = Door(machine, payload_max_bytes=rules.payload_max_bytes)
+        self._barriers = Barriers(consensus.read_barrier, around.schedule)
+        self._timekeeper = Timekeeper(
+            machine, leases=self.leases, compaction_s=rules.compaction_s, seed=rules.seed
+        )
+        self.proposer = Proposer(
+            propose=consensus.propose,
+            join=join_entry,
+            failed=self._fail,
+            schedule=around.schedule,
+            wall_ms=around.wall_ms,
+        )
+        self.claims = Claims(
+            machine,
+            proposer=self.proposer,
+            leases=self.leases,
+            answers=self._answers,
+            now_s=now_s,
+        )
+        self.queries = Queries(
+            machine,
+            barriers=self._barriers,
+            leases=self.leases,
+            workers=self._workers,
+            answers=self._answers,
+            node_status=around.node_status,
+            applied_index=around.applied_index,
+            now_s=now_s,
+        )
+        self.dispatcher = Dispatcher(
+            leadership=self.leadership,
+            answers=self._answers,
+            door=self._door,
+            proposer=self.proposer,
+            claims=self.claims,
+            queries=self.queries,
+            welcome=self._welcome,
+            now_s=now_s,
+        )
+        self._take_over_at_s: float | None = None
+        self._lessons = Lessons(
+            door=self._door,
+            leases=self.leases,
+            workers=self._workers,
+            registered_sessions=lambda: {one.session for one in machine.sessions()},
+            observe_run=observer.observe_run,
+            now_s=now_s,
+        )
+
+    # ------------------------------------------------------------ the replica's listener
+
+    def applied(self, index: int, outcome: object, context: object | None) -> None:
+        """Answer the commands of an entry of ours, and follow the hints of any entry."""
+        del index
+        if not isinstance(outcome, Outcome):
+            return  # the no-op of a new leader
+        if isinstance(context, Batch) and self.proposer.settled(context):
+            for request, reply in zip(context.requests, outcome.replies, strict=True):
+                self._answer_safely(request, reply)
+        if self.leadership.leads:
+            if outcome.advance_due:
+                self._timekeeper.advance_due()
+            if outcome.ready:
+                self.claims.wake(outcome.ready)
+        if outcome.finished:
+            self.queries.finished(outcome.finished)
+
+    def dropped(self, context: object, reason: DropReason) -> None:
+        """Answer the commands of an entry that gets no outcome here."""
+        if isinstance(context, Batch) and self.proposer.settled(context):
+            self._drop(context.requests, unknown=reason == "UNKNOWN_OUTCOME")
+
+    def read_done(self, context: object, ok: bool) -> None:
+        """Go on with the reads behind a barrier."""
+        self._barriers.passed(context, ok=ok)
+
+    def role_changed(self, status: Status) -> None:
+        """Begin or end a term of leadership."""
+        self._around.role_changed(status)
+        led, term = self.leadership.leads, self.leadership.term
+        leader_id = status.leader_id
+        if status.role == "leader":
+            leader_id = status.node_id
+        elif leader_id == status.node_id:
+            leader_id = None
+        self.leadership.changed(leader_id=leader_id, term=status.term)
+        leads = self.leadership.leads
+        if led and (not leads or status.term != term):
+            self._stand_down()
+        if leads and (not led or status.term != term):
+            self._lead()
+
+    def fatal(self, text: str) -> None:
+        """End the process: an invariant is broken."""
+        self._around.fatal(text)
+
+    # ------------------------------------------------------------ time
+
+    def tick(self) -> None:
+        """Do what is due. Called every few tens of milliseconds."""
+        now_s = self._around.now_s()
+        self.claims.poll(now_s)
+        self.queries.poll(now_s)
+        if not self.leadership.leads:
+            return
+        if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
+            self._ask_to_take_over()
+        for command in self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms()):
+            self._propose(command)
+
+    # ------------------------------------------------------------ draining
+
+    def drain(self) -> None:
+        """Refuse new work and send away what is parked; what is under way goes on."""
+        self.dispatcher.drain()
+        self.claims.drain()
+        self.queries.drain()
+
+    # ------------------------------------------------------------ leadership
+
+    def _lead(self) -> None:
+        self.claims.lead()
+        # First of all, so that it is in the entry before any client's command.
+        settings = self._timekeeper.bootstrap()
+        if settings is not None:
+            self._propose(settings)
+        self._ask_to_take_over()
+
+    def _ask_to_take_over(self) -> None:
+        self._take_over_at_s = None
+        term = self.leadership.term
+
+        def take_over(ok: bool) -> None:
+            if not self.leadership.leads or self.leadership.term != term:
+                return
+            now_s = self._around.now_s()
+            if not ok:
+                self._take_over_at_s = now_s + BARRIER_RETRY_S
+                return
+            sessions = list(self._machine.sessions())
+            self._workers.take_over(sessions)
+            self.leases.take_over(
+                self._machine.leases(), [one.session for one in sessions], now_s=now_s
+            )
+
+        self._barriers.add(take_over)
+
+    def _stand_down(self) -> None:
+        self._take_over_at_s = None
+        self.leases.stand_down()
+        self._workers.stand_down()
+        self._timekeeper.stand_down()
+        self._drop(self.proposer.take_waiting(), unknown=False)
+        self._barriers.fail()
+        self.claims.stand_down()
+        self.queries.stand_down()
+
+    # ------------------------------------------------------------ answers
+
+    def _answer_safely(self, request: Request, reply: Reply) -> None:
+        """Answer one request; whatever goes wrong must not reach the others, or consensus."""
+        try:
+            self._answer(request, reply)
+        except Exception:  # noqa: BLE001 - see above
+            _LOG.exception("a %s could not be answered", type(request.command).__name__)
+
+    def _answer(self, request: Request, reply: Reply) -> None:
+        if request.claim is not None:
+            self.claims.replied(request.claim, reply)
+            return
+        self._lessons.learn(request.command, reply)
+        if request.done is not None:
+            request.done()
+        session = request.session
+        if session is not None:
+            session.settle(len(request.spliced))
+            if not session.closed:
+                request_id = request.command.request_id
+                self._answers.reply(session, request.type, request_id, reply)
+
+    def _drop(self, requests: list[Request], *, unknown: bool) -> None:
+        answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
+        for request in requests:
+            command = request.command
+            if request.claim is not None:
+                self.claims.dropped(request.claim, unknown=unknown)
+                continue
+            if isinstance(command, Submit | SubmitBatch):
+                self._door.arrived(command)
+            if request.done is not None:
+                request.done()
+            if request.session is not None:
+                request.session.settle(len(request.spliced))
+                answer(request.session, request.type, command.request_id)
+
+    def _fail(self, batch: Batch) -> None:
+        """Answer a batch whose entry raised on its way: nobody knows how far it came."""
+        self._drop(batch.requests, unknown=True)
+
+    def _welcome(self) -> dict[str, object]:
+        return {
+            **self._around.welcome(),
+            "leader": self.leadership.leader_address,
+            "claim_max": self._machine.settings.claim_max,
+        }
+
+    # ------------------------------------------------------------ the node's own commands
+
+    def _propose(self, command: InternalCommand) -> None:
+        tasks = 1
+        if isinstance(command, Expire):
+            tasks = len(command.leases)
+        elif isinstance(command, Retire):
+            tasks = len(command.task_ids)
+        request = Request(command, encode_internal(command), type_=0, tasks=tasks)
+
+        request.done = lambda: self._timekeeper.settled(command)
+        self.proposer.add(request)

@@ -1,0 +1,214 @@
+"""The way of a claim on the leader: propose, answer with payloads, park, wake."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from node.answers import Answers
+from node.leases import LeaseKeeper
+from node.proposer import Proposer, Request
+from node.session import Session
+from node.waiting import ClaimRoom, ParkedClaim, QueueKey
+from statemachine import (
+    Claim,
+    CommandType,
+    Grant,
+    Granted,
+    Machine,
+    Release,
+    Reply,
+    command_prefix,
+)
+from tq.protocol import FRAME_MAX_BYTES, Code, Type, encode
+
+CAUTIOUS_S: Final = 30.0
+"""For so long a new leader proposes claims it would park: each may repeat one that was
+granted before its time, and parking it would strand those tasks until their leases end."""
+_REPEATS_KEPT: Final = 32
+_SESSIONS_KEPT_MAX: Final = 20_000
+_ROOM_BYTES: Final = FRAME_MAX_BYTES - 4096
+_GRANT_BYTES: Final = 512
+"""Bound of a grant without its payload."""
+_FRAME_HEAD_BYTES: Final = 5
+
+
+class Claims:
+    """Everything this node knows of claims.
+
+    Args:
+        machine: Read for payloads and for what can be claimed.
+        proposer: Takes claims that may find something.
+        leases: Learns every grant.
+        answers: Sends the answers.
+        now_s: The monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        proposer: Proposer,
+        leases: LeaseKeeper,
+        answers: Answers,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._machine = machine
+        self._proposer = proposer
+        self._leases = leases
+        self._answers = answers
+        self._now_s = now_s
+        self._room = ClaimRoom(machine.ready)
+        self._granted: dict[int, deque[int]] = {}
+        """Request ids of the last granted claims, by worker session."""
+        self._cautious_until_s = 0.0
+        self._draining = False
+
+    @property
+    def parked(self) -> int:
+        """Claims that wait."""
+        return len(self._room)
+
+    def receive(self, session: Session, command: Claim, spliced: bytes) -> None:
+        """Propose a claim, or let it wait if nothing is ready."""
+        now_s = self._now_s()
+        claim = ParkedClaim(
+            command,
+            spliced,
+            session=session,
+            queues=[(command.namespace, queue) for queue in command.queues],
+            until_s=now_s + command.wait_ms / 1000,
+        )
+        if self._room.reserve(claim) or self._may_repeat(command, now_s=now_s):
+            self._propose(claim)
+        elif self._leases.counting and not self._leases.is_alive(command.session):
+            self._refuse(claim, code=Code.UNKNOWN_SESSION, text="the session is not registered")
+        elif command.wait_ms == 0 or self._draining:
+            self._answer_empty(claim)
+        elif len(session.parked) >= session.limits.parked_max:
+            self._refuse(claim, code=Code.RATE_LIMITED, text="too many requests are parked")
+        else:
+            self._room.park(claim)
+
+    def replied(self, claim: ParkedClaim, reply: Reply) -> None:
+        """Answer a claim that went through the log; park it again if it found nothing."""
+        self._settle(claim)
+        was_woken = bool(claim.reserved)
+        self._room.give_back(claim)
+        if not isinstance(reply, Granted):
+            request_id = claim.command.request_id
+            self._answers.reply(claim.session, Type.CLAIM_TASK, request_id, reply)
+        elif reply.grants:
+            self._learn(claim.command, reply.grants)
+            self._answer(claim, reply.grants)
+        elif self._draining or claim.until_s <= self._now_s():
+            self._answer_empty(claim)
+        elif not claim.session.closed:
+            self._room.park(claim, first=was_woken)
+        self.wake(claim.queues)
+
+    def dropped(self, claim: ParkedClaim, *, unknown: bool) -> None:
+        """Answer a claim whose entry got no outcome here."""
+        self._settle(claim)
+        self._room.give_back(claim)
+        answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
+        answer(claim.session, Type.CLAIM_TASK, claim.command.request_id)
+
+    def wake(self, queues: Iterable[QueueKey]) -> None:
+        """Propose the parked claims that these queues can serve now."""
+        if len(self._room):
+            for claim in self._room.wake(queues):
+                self._propose(claim)
+
+    def lead(self) -> None:
+        """Begin a term of leadership."""
+        self._cautious_until_s = self._now_s() + CAUTIOUS_S
+        self._granted.clear()
+
+    def stand_down(self) -> None:
+        """Send every parked claim to the new leader."""
+        for claim in self._room.clear():
+            request_id = claim.command.request_id
+            self._answers.redirect(claim.session, Type.CLAIM_TASK, request_id)
+
+    def drain(self) -> None:
+        """Answer every parked claim with nothing, and park none from now on."""
+        self._draining = True
+        for claim in self._room.clear():
+            self._answer_empty(claim)
+
+    def closed(self, claim: ParkedClaim) -> None:
+        """Forget a parked claim whose connection is gone."""
+        self._room.remove(claim)
+
+    def poll(self, now_s: float) -> None:
+        """Answer the claims whose wait is over; wake what a lost hint left asleep."""
+        for claim in self._room.pop_due(now_s):
+            self._answer_empty(claim)
+        for claim in self._room.wake_any():
+            self._propose(claim)
+
+    def _may_repeat(self, command: Claim, *, now_s: float) -> bool:
+        return now_s < self._cautious_until_s or command.request_id in self._granted.get(
+            command.session, ()
+        )
+
+    def _propose(self, claim: ParkedClaim) -> None:
+        claim.session.begin(len(claim.spliced))
+        request = Request(
+            claim.command, claim.spliced, type_=Type.CLAIM_TASK, tasks=claim.command.tasks_max
+        )
+        request.claim = claim
+        self._proposer.add(request)
+
+    def _settle(self, claim: ParkedClaim) -> None:
+        claim.session.settle(len(claim.spliced))
+
+    def _learn(self, command: Claim, grants: list[Grant]) -> None:
+        now_s = self._now_s()
+        for grant in grants:
+            self._leases.granted(grant.token, lease_ms=grant.lease_ms, now_s=now_s)
+        if len(self._granted) > _SESSIONS_KEPT_MAX:
+            alive = self._leases.is_alive
+            self._granted = {one: ids for one, ids in self._granted.items() if alive(one)}
+        ids = self._granted.get(command.session)
+        if ids is None:
+            ids = self._granted[command.session] = deque(maxlen=_REPEATS_KEPT)
+        ids.append(command.request_id)
+
+    def _answer(self, claim: ParkedClaim, grants: list[Grant]) -> None:
+        if claim.session.closed:
+            return
+        listed: list[tuple[object, ...]] = []
+        size_bytes = 0
+        for number, grant in enumerate(grants):
+            payload = self._machine.payload(grant.task_id)
+            size_bytes += len(payload) + _GRANT_BYTES
+            if number and size_bytes > _ROOM_BYTES:
+                self._release(claim.command, grants[number:])
+                break
+            listed.append((*grant[:4], payload, *grant[4:]))
+        fields = (claim.command.request_id, listed)
+        self._answers.ack(claim.session, Type.CLAIM_TASK, fields)
+
+    def _release(self, command: Claim, grants: list[Grant]) -> None:
+        """Give back what does not fit into one frame."""
+        head = command_prefix(CommandType.RELEASE, command.namespace, command.principal)
+        for grant in grants:
+            release = Release(0, command.namespace, command.principal, grant.task_id, grant.token)
+            body = encode(Type.RELEASE, (0, grant.task_id, grant.token))[_FRAME_HEAD_BYTES:]
+            self._proposer.add(Request(release, head + body, type_=Type.RELEASE))
+
+    def _answer_empty(self, claim: ParkedClaim) -> None:
+        self._answers.ack(claim.session, Type.CLAIM_TASK, (claim.command.request_id, ()))
+
+    def _refuse(self, claim: ParkedClaim, *, code: str, text: str) -> None:
+        self._answers.nack(
+            claim.session,
+            Type.CLAIM_TASK,
+            claim.command.request_id,
+            code=code,
+            text=text,
+            retry_after_ms=1000 if code == Code.RATE_LIMITED else None,
+        )

@@ -1,0 +1,152 @@
+"""Refusals at the door: what would cost a round through the log only to be refused there.
+
+The machine decides; the door spares it work it can foresee, and never refuses what
+the machine would accept: the depth of a queue counts what is applied plus what is
+on its way, and only ids nobody knows are refused for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from node.requests import RequestError
+from node.waiting import QueueKey
+from statemachine import Claim, Machine, NewTask, Progress, Submit, SubmitBatch, TaskResult
+from tq.protocol import Code
+
+QUEUE_FULL_RETRY_MS: Final = 1000
+PROGRESS_INTERVAL_S: Final = 1.0
+_REPORTS_KEPT_MAX: Final = 10_000
+
+
+class Door:
+    """Admission of commands.
+
+    Args:
+        machine: Its applied state is read, never changed.
+        payload_max_bytes: Largest payload or result of a task.
+    """
+
+    def __init__(self, machine: Machine, *, payload_max_bytes: int) -> None:
+        self._machine = machine
+        self._payload_max_bytes = payload_max_bytes
+        self._coming: dict[QueueKey, int] = {}
+        """Admitted tasks that are not applied yet, by queue."""
+        self._reported_s: dict[int, float] = {}
+        """When a token reported last; emptied of what is older than the interval."""
+
+    def submit(self, command: Submit) -> None:
+        """Admit one task and count it as coming.
+
+        Raises:
+            RequestError: TOO_LARGE or QUEUE_FULL.
+        """
+        if len(command.payload) > self._payload_max_bytes:
+            raise self._too_large("payload", command.request_id)
+        key = command.kind.queue_key
+        coming = self._coming.get(key, 0)
+        if self._is_full(key) and not self._machine.knows(command.task_id):
+            raise self._queue_full(key, command.request_id)
+        self._coming[key] = coming + 1
+
+    def submit_batch(self, command: SubmitBatch) -> None:
+        """Admit a batch as a whole, and count its tasks as coming.
+
+        It is refused for a full queue only when every one of its tasks would be.
+
+        Raises:
+            RequestError: TOO_LARGE or QUEUE_FULL.
+        """
+        tasks = command.tasks
+        if any(len(task.payload) > self._payload_max_bytes for task in tasks):
+            raise self._too_large("payload", command.request_id)
+        if self._all_refused(tasks):
+            raise self._queue_full(tasks[0].kind.queue_key, command.request_id)
+        for task in tasks:
+            key = task.kind.queue_key
+            self._coming[key] = self._coming.get(key, 0) + 1
+
+    def arrived(self, command: Submit | SubmitBatch) -> None:
+        """Count its tasks as coming no longer: their entry was applied or dropped."""
+        coming = self._coming
+        for task in (command,) if isinstance(command, Submit) else command.tasks:
+            key = task.kind.queue_key
+            left = coming[key] - 1
+            if left:
+                coming[key] = left
+            else:
+                del coming[key]
+
+    def claim(self, command: Claim) -> None:
+        """Admit a claim.
+
+        Raises:
+            RequestError: BAD_REQUEST, when it asks for more tasks than the cluster allows.
+        """
+        count_max = self._machine.settings.claim_max
+        if command.tasks_max > count_max:
+            raise RequestError(
+                Code.BAD_REQUEST,
+                f"count must be 1..{count_max}",
+                request_id=command.request_id,
+            )
+
+    def result(self, command: TaskResult) -> None:
+        """Admit a result.
+
+        Raises:
+            RequestError: TOO_LARGE.
+        """
+        if len(command.result) > self._payload_max_bytes:
+            raise self._too_large("result", command.request_id)
+
+    def progress(self, command: Progress, *, now_s: float) -> None:
+        """Admit a progress report.
+
+        Raises:
+            RequestError: RATE_LIMITED, when the token reported less than a second ago.
+        """
+        last_s = self._reported_s.get(command.token)
+        if last_s is not None and now_s - last_s < PROGRESS_INTERVAL_S:
+            left_s = PROGRESS_INTERVAL_S - (now_s - last_s)
+            raise RequestError(
+                Code.RATE_LIMITED,
+                "progress of one task is recorded at most once a second",
+                request_id=command.request_id,
+                retry_after_ms=max(1, round(left_s * 1000)),
+            )
+        if len(self._reported_s) >= _REPORTS_KEPT_MAX:
+            self._forget_reports(now_s)
+        self._reported_s[command.token] = now_s
+
+    def _forget_reports(self, now_s: float) -> None:
+        self._reported_s = {
+            token: at_s
+            for token, at_s in self._reported_s.items()
+            if now_s - at_s < PROGRESS_INTERVAL_S
+        }
+
+    def _all_refused(self, tasks: tuple[NewTask, ...]) -> bool:
+        return all(
+            self._is_full(task.kind.queue_key) and not self._machine.knows(task.task_id)
+            for task in tasks
+        )
+
+    def _is_full(self, key: QueueKey) -> bool:
+        depth = self._machine.depth(*key) + self._coming.get(key, 0)
+        return depth >= self._machine.settings.queue_depth_threshold
+
+    def _too_large(self, field: str, request_id: int) -> RequestError:
+        return RequestError(
+            Code.TOO_LARGE,
+            f"{field} is longer than {self._payload_max_bytes} bytes",
+            request_id=request_id,
+        )
+
+    def _queue_full(self, key: QueueKey, request_id: int) -> RequestError:
+        return RequestError(
+            Code.QUEUE_FULL,
+            f"queue {key[1]} holds {self._machine.settings.queue_depth_threshold} tasks",
+            request_id=request_id,
+            retry_after_ms=QUEUE_FULL_RETRY_MS,
+        )

@@ -1,0 +1,223 @@
+"""The HTTP listener: health, status and metrics, for machines and for a quick look.
+
+``/livez`` says that this process works, whatever its peers do: restarting a node because
+others are down makes an outage longer. ``/readyz`` says that it is worth talking to.
+Neither shows anything that must stay inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from node.addresses import Address
+
+TICK_AGE_MAX_S = 2.0
+"""A node whose consensus engine has not ticked for so long is stuck."""
+
+_CATCH_UP_POLL_S = 0.02
+_CATCH_UP_POLLS_MAX = 50
+_REQUEST_BYTES_MAX = 4096
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class RaftHealth(Protocol):
+    """What readiness reads of the consensus engine's status."""
+
+    @property
+    def leader_id(self) -> int | None:
+        """The leader this node follows or is."""
+
+    @property
+    def commit_index(self) -> int:
+        """Highest index known to be on a quorum."""
+
+    @property
+    def applied_index(self) -> int:
+        """Highest index the machine has executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What the listener shows; every callable is asked on each request and must not block.
+
+    Attributes:
+        tick_age_s: Seconds since the consensus engine last ticked.
+        raft: The engine's status; None while it starts.
+        is_stopping: Whether the node is shutting down.
+        status: The document of ``/status``: mappings, lists, text, numbers; bytes are shown
+            in hexadecimal.
+        metrics: Text and content type for an ``Accept`` header.
+    """
+
+    tick_age_s: Callable[[], float]
+    raft: Callable[[], RaftHealth | None]
+    is_stopping: Callable[[], bool]
+    status: Callable[[], Mapping[str, object]]
+    metrics: Callable[[str], tuple[bytes, str]]
+
+
+class Check(NamedTuple):
+    """One line of a health answer.
+
+    Attributes:
+        name: What was looked at.
+        flaw: What is wrong; empty when nothing is.
+    """
+
+    name: str
+    flaw: str
+
+    def __str__(self) -> str:
+        return f"[-]{self.name} {self.flaw}" if self.flaw else f"[+]{self.name} ok"
+
+
+class HttpListener:
+    """Serves the views on one address until stopped."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, address: Address) -> Address:
+        """Bind and serve.
+
+        Args:
+            address: Where; port 0 takes any free port.
+
+        Returns:
+            The address it is bound to.
+
+        Raises:
+            OSError: The address is in use or not of this machine.
+        """
+        assert self._runner is None
+        # Requests are short and closing must not wait for a keep-alive connection.
+        runner = web.AppRunner(
+            application(self._views), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        return Address(address.host, int(runner.addresses[0][1]))
+
+    async def stop(self) -> None:
+        """Close the listener and its connections."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+
+def application(views: Views) -> web.Application:
+    """The routes, ready for a runner or a test client."""
+    app = web.Application(middlewares=[_problems], client_max_size=_REQUEST_BYTES_MAX)
+
+    async def livez(request: web.Request) -> web.Response:
+        age_s = views.tick_age_s()
+        stuck = f"has not ticked for {age_s:.1f} s" if age_s > TICK_AGE_MAX_S else ""
+        # That this runs at all shows that the event loop turns.
+        return _health(request, [Check("loop", ""), Check("raft", stuck)])
+
+    async def readyz(request: web.Request) -> web.Response:
+        return _health(request, await readiness(views))
+
+    async def status(request: web.Request) -> web.Response:
+        del request
+        text = json.dumps(views.status(), default=_plain, indent=2)
+        return web.Response(text=text + "\n", content_type="application/json", headers=_HEADERS)
+
+    async def metrics(request: web.Request) -> web.Response:
+        text, content_type = views.metrics(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type, **_HEADERS})
+
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/status", status)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+async def readiness(views: Views) -> list[Check]:
+    """Whether this node is worth talking to: it knows a leader and has caught up.
+
+    Caught up means with the commit index as it was when the check began, for which it waits
+    up to a second: under load the newest index is never reached.
+    """
+    stopping = Check("serving", "shutting down" if views.is_stopping() else "")
+    raft = views.raft()
+    if raft is None:
+        return [stopping, Check("leader", "still starting"), Check("applied", "still starting")]
+    leader = Check("leader", "" if raft.leader_id is not None else "no leader known")
+    goal = raft.commit_index
+    for _ in range(_CATCH_UP_POLLS_MAX):
+        if raft.applied_index >= goal:
+            return [stopping, leader, Check("applied", "")]
+        await asyncio.sleep(_CATCH_UP_POLL_S)
+        raft = views.raft() or raft
+    lag = Check("applied", f"executed {raft.applied_index} of {goal} entries")
+    return [stopping, leader, lag if raft.applied_index < goal else Check("applied", "")]
+
+
+def _health(request: web.Request, checks: list[Check]) -> web.Response:
+    failed = [check for check in checks if check.flaw]
+    if "verbose" in request.query:
+        text = "\n".join(str(check) for check in checks)
+    else:
+        text = "\n".join(str(check) for check in failed) or "ok"
+    status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
+    return web.Response(status=status, text=text + "\n", headers=_HEADERS)
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give errors the form of RFC 9457."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        allow = error.headers.get("Allow")
+        return _problem(error.status, detail=_DETAILS.get(error.status, ""), allow=allow)
+
+
+_DETAILS = {
+    404: "This node serves /livez, /readyz, /status and /metrics.",
+    405: "This resource can only be read.",
+}
+
+
+def _problem(status: int, *, detail: str, allow: str | None = None) -> web.Response:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    if detail:
+        body["detail"] = detail
+    headers = dict(_HEADERS)
+    if allow is not None:
+        headers["Allow"] = allow
+    return web.Response(
+        status=status,
+        text=json.dumps(body) + "\n",
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return str(value)

@@ -1,0 +1,249 @@
+"""Requests that enter no log: heartbeats, look-ups, waits, and what any node says of itself.
+
+What speaks for the cluster waits for a read barrier; what a node says of itself
+does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from node.answers import Answers
+from node.leases import LeaseKeeper
+from node.reads import Barriers
+from node.requests import (
+    Heartbeat,
+    RequestError,
+    TaskQuery,
+    parse_bare,
+    parse_heartbeat,
+    parse_query,
+    parse_wait,
+)
+from node.session import Session
+from node.waiting import ParkedWait, WaitRoom
+from node.workers import Workers
+from statemachine import Machine
+from tq.protocol import Code, Type
+
+_TERMINAL: Final = frozenset({"completed", "dead_letter", "cancelled"})
+
+
+class Queries:
+    """Answers from this node's memory.
+
+    Args:
+        machine: Read, never changed.
+        barriers: Prove that this node leads.
+        leases: Renewed by heartbeats.
+        workers: Learn of heartbeats.
+        answers: Sends the answers.
+        node_status: The map of NODE_STATUS.
+        applied_index: Where the machine stands.
+        now_s: The monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        barriers: Barriers,
+        leases: LeaseKeeper,
+        workers: Workers,
+        answers: Answers,
+        node_status: Callable[[], Mapping[str, object]],
+        applied_index: Callable[[], int],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._machine = machine
+        self._barriers = barriers
+        self._leases = leases
+        self._workers = workers
+        self._answers = answers
+        self._node_status = node_status
+        self._applied_index = applied_index
+        self._now_s = now_s
+        self._waits = WaitRoom()
+
+    @property
+    def parked(self) -> int:
+        """Waits for a task's end."""
+        return len(self._waits)
+
+    # ------------------------------------------------------------ any node
+
+    def node_status(self, session: Session, body: bytes) -> None:
+        """Answer NODE_STATUS."""
+        request_id = parse_bare(body)
+        self._answers.ack(session, Type.NODE_STATUS, (request_id, self._node_status()))
+
+    def digest(self, session: Session, body: bytes) -> None:
+        """Answer DIGEST: recomputed over the whole state, which takes its time."""
+        request_id = parse_bare(body)
+        fields = (request_id, self._applied_index(), self._machine.digest())
+        self._answers.ack(session, Type.DIGEST, fields)
+
+    def keep_alive(self, session: Session, beat: Heartbeat) -> None:
+        """Answer the heartbeat of no worker: the connection lives on."""
+        if beat.tokens:
+            raise RequestError(
+                Code.BAD_REQUEST, "session 0 holds no tokens", request_id=beat.request_id
+            )
+        self._answers.ack(session, Type.HEARTBEAT, (beat.request_id, ()))
+
+    # ------------------------------------------------------------ the leader
+
+    def heartbeat(self, session: Session, body: bytes, *, leads: bool) -> None:
+        """Renew a worker's leases once a barrier has passed; tell which are lost."""
+        beat = parse_heartbeat(body)
+        if beat.session == 0:
+            self.keep_alive(session, beat)
+        elif not leads:
+            self._answers.redirect(session, Type.HEARTBEAT, beat.request_id)
+        else:
+            self._behind_barrier(
+                session, Type.HEARTBEAT, beat.request_id, lambda: self._renew(session, beat)
+            )
+
+    def status(self, session: Session, body: bytes) -> None:
+        """Answer QUERY_STATUS."""
+        query = parse_query(body)
+        self._behind_barrier(
+            session, Type.QUERY_STATUS, query.request_id, lambda: self._tell(session, query)
+        )
+
+    def wait(self, session: Session, body: bytes) -> None:
+        """Answer WAIT_RESULT when the task has ended or the wait is over."""
+        query = parse_wait(body)
+        self._behind_barrier(
+            session, Type.WAIT_RESULT, query.request_id, lambda: self._tell_or_park(session, query)
+        )
+
+    def statistics(self, session: Session, body: bytes) -> None:
+        """Answer GET_STATS."""
+        request_id = parse_bare(body)
+
+        def tell() -> None:
+            fields = (request_id, self._machine.statistics())
+            self._answers.ack(session, Type.GET_STATS, fields)
+
+        self._behind_barrier(session, Type.GET_STATS, request_id, tell)
+
+    def workers(self, session: Session, body: bytes) -> None:
+        """Answer LIST_WORKERS for the namespace of the connection."""
+        request_id = parse_bare(body)
+
+        def tell() -> None:
+            now_s = self._now_s()
+            listed = [
+                self._workers.describe(one, now_s=now_s)
+                for one in self._machine.sessions()
+                if one.namespace == session.namespace
+            ]
+            self._answers.ack(session, Type.LIST_WORKERS, (request_id, listed))
+
+        self._behind_barrier(session, Type.LIST_WORKERS, request_id, tell)
+
+    # ------------------------------------------------------------ parked waits
+
+    def finished(self, task_ids: Iterable[bytes]) -> None:
+        """Answer the waits for tasks that became terminal."""
+        for wait in self._waits.finished(task_ids):
+            self._tell_waiter(wait)
+
+    def poll(self, now_s: float) -> None:
+        """Answer the waits that are over with the state as it is."""
+        for wait in self._waits.pop_due(now_s):
+            self._tell_waiter(wait)
+
+    def stand_down(self) -> None:
+        """Send every parked wait to the new leader."""
+        for wait in self._waits.clear():
+            self._answers.redirect(wait.session, Type.WAIT_RESULT, wait.request_id)
+
+    def drain(self) -> None:
+        """Send every parked wait away: this node stops."""
+        for wait in self._waits.clear():
+            self._answers.shutting_down(wait.session, Type.WAIT_RESULT, wait.request_id)
+
+    def closed(self, wait: ParkedWait) -> None:
+        """Forget a wait whose connection is gone."""
+        self._waits.remove(wait)
+
+    # ------------------------------------------------------------
+
+    def _behind_barrier(
+        self, session: Session, type_: Type, request_id: int, tell: Callable[[], None]
+    ) -> None:
+        session.begin(0)
+
+        def read(ok: bool) -> None:
+            session.settle(0)
+            if session.closed:
+                return
+            if ok:
+                tell()
+            else:
+                self._answers.not_accepted(session, type_, request_id)
+
+        self._barriers.add(read)
+
+    def _renew(self, session: Session, beat: Heartbeat) -> None:
+        now_s = self._now_s()
+        if not self._leases.counting:
+            self._answers.not_accepted(session, Type.HEARTBEAT, beat.request_id)
+            return
+        if not self._leases.is_alive(beat.session):
+            self._answers.nack(
+                session,
+                Type.HEARTBEAT,
+                beat.request_id,
+                code=Code.UNKNOWN_SESSION,
+                text="the session is not registered",
+            )
+            return
+        lost = self._leases.renew(beat.session, beat.tokens, now_s=now_s)
+        self._workers.heard(beat.session, beat.stats, now_s=now_s)
+        self._answers.ack(session, Type.HEARTBEAT, (beat.request_id, lost))
+
+    def _tell(self, session: Session, query: TaskQuery) -> None:
+        status = self._machine.status(session.namespace, query.task_id)
+        if status is None:
+            self._not_found(session, Type.QUERY_STATUS, query.request_id)
+        else:
+            self._answers.ack(session, Type.QUERY_STATUS, (query.request_id, status))
+
+    def _tell_or_park(self, session: Session, query: TaskQuery) -> None:
+        status = self._machine.status(session.namespace, query.task_id)
+        request_id = query.request_id
+        if status is None:
+            self._not_found(session, Type.WAIT_RESULT, request_id)
+        elif query.wait_ms == 0 or status["state"] in _TERMINAL:
+            self._answers.ack(session, Type.WAIT_RESULT, (request_id, status))
+        elif len(session.parked) >= session.limits.parked_max:
+            self._answers.nack(
+                session,
+                Type.WAIT_RESULT,
+                request_id,
+                code=Code.RATE_LIMITED,
+                text="too many requests are parked",
+                retry_after_ms=1000,
+            )
+        else:
+            until_s = self._now_s() + query.wait_ms / 1000
+            self._waits.park(
+                ParkedWait(session, request_id=request_id, task_id=query.task_id, until_s=until_s)
+            )
+
+    def _tell_waiter(self, wait: ParkedWait) -> None:
+        session = wait.session
+        status = self._machine.status(session.namespace, wait.task_id)
+        if status is None:
+            self._not_found(session, Type.WAIT_RESULT, wait.request_id)
+        else:
+            self._answers.ack(session, Type.WAIT_RESULT, (wait.request_id, status))
+
+    def _not_found(self, session: Session, type_: Type, request_id: int) -> None:
+        text = "no task with this id in the namespace"
+        self._answers.nack(session, type_, request_id, code=Code.NOT_FOUND, text=text)

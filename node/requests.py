@@ -1,0 +1,212 @@
+"""The requests that never enter the log, checked field by field.
+
+Logged requests are checked by the machine's own codec, the same at the door and at
+apply; these are answered from the leader's memory and are checked here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from tq.errors import ProtocolError
+from tq.protocol import (
+    TASK_ID_BYTES,
+    VERSION,
+    WAIT_MAX_MS,
+    Code,
+    is_name,
+    unpack,
+)
+
+_TOKENS_MAX: Final = 10_000
+_CLIENT_NAME_MAX: Final = 128
+_STATS_MAX: Final = 32
+_TOKEN_LIMIT: Final = 2**63
+_HELLO_OPTIONS: Final = frozenset({"namespace", "token"})
+
+
+class RequestError(Exception):
+    """A request that is refused at the door; becomes a NACK.
+
+    Args:
+        code: Of the wire protocol.
+        text: What is wrong, for people.
+        request_id: Of the request; 0 when it could not be read.
+        retry_after_ms: When it may be tried again; None means not as it is.
+    """
+
+    def __init__(
+        self, code: str, text: str, *, request_id: int = 0, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.request_id = request_id
+        self.retry_after_ms = retry_after_ms
+
+
+class Hello(NamedTuple):
+    """The first request of a connection."""
+
+    request_id: int
+    client_name: str
+    namespace: str
+    token: str | None
+
+
+class Heartbeat(NamedTuple):
+    """A worker's sign of life, with the tokens it holds."""
+
+    request_id: int
+    session: int
+    tokens: list[int]
+    stats: dict[str, int | float | str]
+
+
+class TaskQuery(NamedTuple):
+    """QUERY_STATUS, or WAIT_RESULT with how long to wait, milliseconds."""
+
+    request_id: int
+    task_id: bytes
+    wait_ms: int
+
+
+def parse_hello(body: bytes) -> Hello:
+    """Read HELLO.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    fields = _fields(body, least=4, most=4)
+    request_id, version, name, options = fields
+    _require(version == VERSION, request_id, f"protocol_version must be {VERSION}")
+    _require(
+        isinstance(name, str) and len(name) <= _CLIENT_NAME_MAX,
+        request_id,
+        f"client_name must be text of at most {_CLIENT_NAME_MAX} characters",
+    )
+    _require(isinstance(options, dict), request_id, "options must be a map")
+    for option in options:
+        _require(option in _HELLO_OPTIONS, request_id, f"options: unknown key {str(option)[:80]!r}")
+    namespace = options.get("namespace", "default")
+    token = options.get("token")
+    _require(is_name(namespace), request_id, "options: namespace must be a name")
+    _require(
+        token is None or isinstance(token, str), request_id, "options: token must be text or nil"
+    )
+    return Hello(request_id, name, namespace, token)
+
+
+def parse_heartbeat(body: bytes) -> Heartbeat:
+    """Read HEARTBEAT.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    fields = _fields(body, least=3, most=4)
+    request_id, session, tokens = fields[:3]
+    stats = fields[3] if len(fields) == 4 else {}
+    _require(_is_token(session), request_id, "session must be an unsigned number")
+    _require(
+        isinstance(tokens, list) and len(tokens) <= _TOKENS_MAX and all(map(_is_token, tokens)),
+        request_id,
+        f"tokens must be at most {_TOKENS_MAX} unsigned numbers",
+    )
+    _require(
+        isinstance(stats, dict) and len(stats) <= _STATS_MAX and all(map(_is_fact, stats.items())),
+        request_id,
+        f"stats must be a map of at most {_STATS_MAX} names to numbers or short texts",
+    )
+    return Heartbeat(request_id, session, tokens, stats)
+
+
+def parse_query(body: bytes) -> TaskQuery:
+    """Read QUERY_STATUS.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    request_id, task_id = _fields(body, least=2, most=2)
+    _require_task_id(task_id, request_id)
+    return TaskQuery(request_id, task_id, 0)
+
+
+def parse_wait(body: bytes) -> TaskQuery:
+    """Read WAIT_RESULT.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    request_id, task_id, wait_ms = _fields(body, least=3, most=3)
+    _require_task_id(task_id, request_id)
+    _require(
+        type(wait_ms) is int and 0 <= wait_ms <= WAIT_MAX_MS,
+        request_id,
+        f"wait_ms must be 0..{WAIT_MAX_MS}",
+    )
+    return TaskQuery(request_id, task_id, wait_ms)
+
+
+def parse_bare(body: bytes) -> int:
+    """Read a request that is nothing but its id; return that.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    request_id: int = _fields(body, least=1, most=1)[0]
+    return request_id
+
+
+def request_id_of(body: bytes) -> int:
+    """Read the request id alone, for a refusal.
+
+    Raises:
+        RequestError: MALFORMED.
+    """
+    request_id: int = _open(body)[0]
+    return request_id
+
+
+def _open(body: bytes) -> list[Any]:
+    try:
+        return unpack(body)
+    except ProtocolError as error:
+        raise RequestError(Code.MALFORMED, str(error)) from None
+
+
+def _fields(body: bytes, *, least: int, most: int) -> list[Any]:
+    fields = _open(body)
+    request_id = fields[0]
+    wanted = str(least) if least == most else f"{least} to {most}"
+    _require(
+        least <= len(fields) <= most,
+        request_id,
+        f"the request has {len(fields)} fields instead of {wanted}",
+    )
+    return fields
+
+
+def _require(condition: bool, request_id: int, text: str) -> None:
+    if not condition:
+        raise RequestError(Code.BAD_REQUEST, text, request_id=request_id)
+
+
+def _require_task_id(task_id: object, request_id: int) -> None:
+    _require(
+        isinstance(task_id, bytes) and len(task_id) == TASK_ID_BYTES,
+        request_id,
+        f"task_id must be {TASK_ID_BYTES} bytes",
+    )
+
+
+def _is_token(value: object) -> bool:
+    return type(value) is int and 0 <= value < _TOKEN_LIMIT
+
+
+def _is_fact(item: tuple[object, object]) -> bool:
+    name, value = item
+    return (
+        isinstance(name, str)
+        and len(name) <= 64
+        and (isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 256))
+    )

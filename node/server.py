@@ -1,0 +1,391 @@
+"""The composition root: one node of the cluster, from its configuration to its last sync."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from cluster.disk import RocksDisk
+from cluster.faults import StartError
+from cluster.interface import Status, Timing
+from cluster.replica import Replica, ReplicaConfig
+from node import logs
+from node.addresses import Address
+from node.archive import DiskArchive
+from node.broker import Broker
+from node.collector import Collector
+from node.config import Config
+from node.figures import node_status, task_facts
+from node.http import HttpListener, Views
+from node.metrics import Metrics, Sources
+from node.session import Limits
+from node.surroundings import Rules, Surroundings
+from node.tcp import ClientServer
+from node.version import version
+from statemachine import FAMILIES, Machine
+from tq.protocol import IDLE_MS
+
+TICK_S: Final = 0.05
+EXIT_FATAL: Final = 70
+"""Exit code of a node that met a broken invariant or a failing disk (EX_SOFTWARE)."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_DRAIN_MAX_S: Final = 5.0
+_TRANSFER_MAX_S: Final = 1.5
+_POLL_S: Final = 0.01
+
+
+class Node:
+    """One node; usable in a process of its own and within a test.
+
+    Args:
+        config: Everything it is told.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._log = logs.logger(facts=self._facts, node=config.node_id)
+        self._archive = DiskArchive()
+        self._machine = Machine(self._archive)
+        self._replica: Replica | None = None
+        self._broker: Broker | None = None
+        self._clients: ClientServer | None = None
+        self._http: HttpListener | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticked_s = time.monotonic()
+        self._stopping = False
+        self._was_counting = False
+        self.client_address = ""
+        """Where clients reach this node, once it has started."""
+        self.http_address = ""
+        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done with a text when the process must end at once."""
+        self._metrics = Metrics(
+            Sources(
+                raft=lambda: self.status,
+                tasks=lambda: task_facts(self._machine),
+                connections=lambda: self._clients.connections if self._clients else 0,
+            ),
+            version=version(),
+        )
+        self._collector = Collector(is_quiet=self._is_quiet, now_s=time.monotonic)
+
+    @property
+    def status(self) -> Status | None:
+        """The consensus engine as it stands; None while it starts."""
+        return None if self._replica is None else self._replica.status()
+
+    async def start(self) -> None:
+        """Open the ports, recover, join the cluster.
+
+        Raises:
+            OSError: A port is in use or not of this machine.
+            StartError: The data directory or the peer address cannot be used.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            raise
+        self._collector.start()
+        self._tick()
+        self._log.info("node_started", clients=self.client_address, http=self.http_address)
+
+    async def _start(self) -> None:
+        config = self._config
+        self._http = HttpListener(self._views())
+        # Both listeners first: their addresses are told to the peers.
+        try:
+            http_at = await self._http.start(config.http_listen)
+        except OSError as error:
+            raise OSError(
+                f"the HTTP address {config.http_listen} cannot be used: {error}"
+            ) from error
+        self.http_address = str(http_at)
+        consensus = _Consensus(self)
+        self._broker = Broker(
+            self._machine,
+            consensus,
+            rules=_rules(config),
+            around=self._surroundings(),
+            observer=self._metrics,
+        )
+        self._clients = ClientServer(
+            self._broker.dispatcher, limits=_limits(config), now_s=time.monotonic
+        )
+        listen = config.client_listen
+        try:
+            bound = await self._clients.start(listen.host, listen.port)
+        except OSError as error:
+            raise OSError(f"the client address {listen} cannot be used: {error}") from error
+        self.client_address = str(
+            config.broker.advertised_address or Address(listen.host, bound[1])
+        )
+        replica = Replica(
+            self._replica_config(),
+            self._machine,
+            self._broker,
+            observe_sync=self._metrics.observe_fsync,
+            open_disk=self._open_disk,
+        )
+        await replica.start()
+        self._replica = replica
+
+    async def stop(self) -> None:
+        """Drain: finish what is under way, hand leadership over, sync a last time."""
+        self._stopping = True
+        self._log.info("node_draining")
+        broker, clients, replica = self._broker, self._clients, self._replica
+        assert broker is not None
+        assert clients is not None
+        assert replica is not None
+        clients.stop_accepting()
+        broker.drain()
+        await _until(lambda: broker.proposer.idle, timeout_s=_DRAIN_MAX_S)
+        if broker.leadership.leads and not self._config.is_single_node:
+            replica.transfer_leadership()
+            await _until(lambda: not broker.leadership.leads, timeout_s=_TRANSFER_MAX_S)
+        await self._close()
+        self._log.info("node_stopped")
+
+    async def abandon(self) -> None:
+        """Close everything as it is, after a failure; nothing is synced."""
+        self._stopping = True
+        if self._replica is not None:
+            self._replica.abort()
+            self._replica = None
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._clients is not None:
+            await self._clients.stop()
+        if self._replica is not None:
+            await self._replica.stop()
+        if self._http is not None:
+            await self._http.stop()
+        self._collector.stop()
+
+    # ------------------------------------------------------------ what parts are told
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            now_s=time.monotonic,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            schedule=asyncio.get_running_loop().call_soon,
+            client_address=self._client_address_of,
+            node_status=self._status_map,
+            welcome=self._welcome,
+            applied_index=lambda: self.status.applied_index if self.status else 0,
+            role_changed=self._role_changed,
+            fatal=self._fail,
+        )
+
+    def _views(self) -> Views:
+        return Views(
+            tick_age_s=lambda: time.monotonic() - self._ticked_s,
+            raft=lambda: self.status,
+            is_stopping=lambda: self._stopping,
+            status=self._status_map,
+            metrics=self._metrics.render,
+        )
+
+    def _replica_config(self) -> ReplicaConfig:
+        config = self._config
+        shortest, longest = config.raft.election_timeout
+        own = config.raft_listen or Address("127.0.0.1", 0)
+        return ReplicaConfig(
+            node_id=config.node_id,
+            addresses=config.raft.peers or {config.node_id: own},
+            data_dir=config.data_dir,
+            families=FAMILIES,
+            peer_addresses=config.raft.peer_addresses,
+            bind=own,
+            client_address=self.client_address,
+            http_address=self.http_address,
+            timing=Timing(
+                election_min_s=shortest.ms / 1000,
+                election_max_s=longest.ms / 1000,
+                heartbeat_s=config.raft.heartbeat_interval.ms / 1000,
+                log_tail_bytes=config.raft.log_tail.bytes,
+            ),
+        )
+
+    def _open_disk(self, path: Path, families: Sequence[str]) -> RocksDisk:
+        sync = self._config.persistence.sync
+        disk = RocksDisk(path, families) if sync else _UnsyncedDisk(path, families)
+        self._archive.attach(disk)
+        return disk
+
+    def _client_address_of(self, node_id: int) -> str:
+        if node_id == self._config.node_id:
+            return self.client_address
+        return self._addresses().get(node_id, ("", ""))[0]
+
+    def _addresses(self) -> dict[int, tuple[str, str]]:
+        return {} if self._replica is None else self._replica.peer_addresses()
+
+    def _status_map(self) -> dict[str, object]:
+        status = self.status
+        if status is None:
+            return {"node_id": self._config.node_id, "role": "starting", "version": version()}
+        return node_status(
+            status,
+            self._machine,
+            addresses=self._addresses(),
+            version=version(),
+            connections=self._clients.connections if self._clients else 0,
+        )
+
+    def _welcome(self) -> dict[str, object]:
+        status = self.status
+        return {
+            "node_id": self._config.node_id,
+            "cluster_id": "" if status is None else status.cluster_id.hex(),
+            "frame_max_bytes": self._config.broker.frame_max.bytes,
+            "payload_max_bytes": self._config.broker.payload_max.bytes,
+            "idle_ms": IDLE_MS,
+        }
+
+    def _facts(self) -> dict[str, object]:
+        status = self.status
+        return {} if status is None else {"role": status.role, "term": status.term}
+
+    # ------------------------------------------------------------ what happens
+
+    def _tick(self) -> None:
+        self._ticked_s = time.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        assert self._broker is not None
+        self._broker.tick()
+        self._collector.tick()
+        counting = self._broker.leases.counting
+        if counting and not self._was_counting:
+            self._took_over()
+        self._was_counting = counting
+
+    def _is_quiet(self) -> bool:
+        return self._broker is None or self._broker.proposer.idle
+
+    def _role_changed(self, status: Status) -> None:
+        self._log.info("role_changed", role=status.role, term=status.term, leader=status.leader_id)
+
+    def _took_over(self) -> None:
+        """Say where the file and the cluster differ: the cluster's settings count."""
+        settings = self._machine.settings._asdict()
+        for name, value in _rules(self._config).seed.items():
+            if settings[name] != value:
+                self._log.warning(
+                    "setting_differs", setting=name, file=value, cluster=settings[name]
+                )
+
+    def _fail(self, text: str) -> None:
+        self._log.critical("node_failed", text=text)
+        if not self.failure.done():
+            self.failure.set_result(text)
+
+
+class _UnsyncedDisk(RocksDisk):
+    """A database that leaves the time of its syncs to the operating system.
+
+    It survives the end of this process, not a power cut: for throw-away nodes only.
+    """
+
+    def sync(self) -> int:
+        """Claim that everything written is durable."""
+        return self.sequence
+
+
+class _Consensus:
+    """The replica of a node, which is made after those who use it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def propose(self, entry: bytes, decoded: object, context: object) -> None:
+        replica = self._node._replica  # noqa: SLF001 - one object in two halves
+        assert replica is not None, "nobody leads before the replica has started"
+        replica.propose(entry, decoded, context)
+
+    def read_barrier(self, context: object) -> None:
+        replica = self._node._replica  # noqa: SLF001 - one object in two halves
+        assert replica is not None, "nobody leads before the replica has started"
+        replica.read_barrier(context)
+
+
+def _rules(config: Config) -> Rules:
+    broker, persistence = config.broker, config.persistence
+    return Rules(
+        node_id=config.node_id,
+        payload_max_bytes=broker.payload_max.bytes,
+        session_s=broker.worker_lease_timeout.ms / 1000,
+        compaction_s=persistence.compaction_interval.ms / 1000,
+        seed={
+            "queue_depth_threshold": broker.queue_depth_threshold,
+            "retention_ms": persistence.completed_task_retention.ms,
+            "claim_max": broker.batch_claim_size,
+            "lease_ms": broker.worker_lease_timeout.ms,
+        },
+    )
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        connections_max=config.broker.max_connections,
+        frame_max_bytes=config.broker.frame_max.bytes,
+    )
+
+
+async def _until(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    """Look again and again until something is so, or the time is over."""
+    deadline_s = time.monotonic() + timeout_s
+    # Nobody signals these: they are looked at a few dozen times in the life of a process.
+    while not condition() and time.monotonic() < deadline_s:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
+
+
+async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) -> int:
+    """Run a node until it is told to stop (SIGTERM, SIGINT) or fails.
+
+    Args:
+        config: Everything it is told.
+        leave: Ends the process at once, without another write: what a broken invariant
+            or a failing disk calls for.
+
+    Returns:
+        The exit code: 0 after a drain, 1 when it could not start, `EXIT_FATAL` after a
+        failure (if `leave` returns).
+
+    Raises:
+        OSError: A port is in use or not of this machine.
+    """
+    node = Node(config)
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    node.failure.add_done_callback(lambda _: asked.set())
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, asked.set)
+    try:
+        return await _serve(node, asked, leave=leave)
+    except StartError as error:
+        logs.logger(node=config.node_id).error("node_failed", text=str(error))
+        return 1
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _serve(node: Node, asked: asyncio.Event, *, leave: Callable[[int], object]) -> int:
+    await node.start()
+    await asked.wait()
+    if node.failure.done():
+        leave(EXIT_FATAL)
+        await node.abandon()
+        return EXIT_FATAL
+    await node.stop()
+    return 0

@@ -1,0 +1,75 @@
+"""What the broker is given: consensus, clocks, figures to count, rules of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cluster.interface import Status
+
+
+class Consensus(Protocol):
+    """What the broker asks of the replica."""
+
+    def propose(self, entry: bytes, decoded: object, context: object) -> object:
+        """Append an entry."""
+
+    def read_barrier(self, context: object) -> object:
+        """Prove that this node leads."""
+
+
+class Observer(Protocol):
+    """Where figures go that can only be seen as they happen (`node.metrics.Metrics`)."""
+
+    def count_request(self, type_name: str, code: str) -> None:
+        """Count one answer."""
+
+    def observe_run(self, run_ms: int) -> None:
+        """Count the time of one attempt."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the broker is told of the world around it.
+
+    Attributes:
+        now_s: The monotonic clock, seconds.
+        wall_ms: The wall clock, milliseconds since the Unix epoch.
+        schedule: Runs a callback soon in the event loop.
+        client_address: The client address of a node, "" if unknown.
+        node_status: The map of NODE_STATUS.
+        welcome: What HELLO is told besides the leader, the claim bound and the sizes.
+        applied_index: Where the machine stands.
+        role_changed: Told when the role, the term or the known leader changed.
+        fatal: Ends the process.
+    """
+
+    now_s: Callable[[], float]
+    wall_ms: Callable[[], int]
+    schedule: Callable[[Callable[[], None]], object]
+    client_address: Callable[[int], str]
+    node_status: Callable[[], Mapping[str, object]]
+    welcome: Callable[[], Mapping[str, object]]
+    applied_index: Callable[[], int]
+    role_changed: Callable[[Status], None]
+    fatal: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the file says of the broker; times in seconds.
+
+    Attributes:
+        node_id: This node.
+        payload_max_bytes: Largest payload or result.
+        session_s: How long a silent worker lives.
+        compaction_s: Time between two retention sweeps.
+        seed: Replicated settings for a new cluster.
+    """
+
+    node_id: int
+    payload_max_bytes: int = 10 * 1024 * 1024
+    session_s: float = 30.0
+    compaction_s: float = 3600.0
+    seed: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,132 @@
+"""What the leader proposes because time passes, and not because somebody asked.
+
+Nothing here changes a task: an expired lease, a due timer, a record past its
+retention each become a command, and the log decides.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from node.leases import LeaseKeeper
+from statemachine import (
+    Advance,
+    ChangeSettings,
+    Expire,
+    ExpireSessions,
+    InternalCommand,
+    Machine,
+    Retire,
+)
+
+RETIRE_MAX: Final = 1000
+"""Records dropped by one command."""
+
+
+class Timekeeper:
+    """Decides what is due; knows no loop and no clock.
+
+    Args:
+        machine: Read, never changed.
+        leases: The leader's clock of leases.
+        compaction_s: Time between two sweeps for records past their retention, seconds.
+        seed: Settings of the file, for a cluster that has none yet.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        leases: LeaseKeeper,
+        compaction_s: float,
+        seed: dict[str, int],
+    ) -> None:
+        self._machine = machine
+        self._leases = leases
+        self._compaction_s = compaction_s
+        self._seed = seed
+        self._under_way: set[type[InternalCommand]] = set()
+        """Sorts of commands proposed and neither applied nor dropped: one of each at a time."""
+        self._advance_due = False
+        self._sweep_at_s: float | None = None
+        self._cursor: bytes | None = None
+        """Where the retention sweep goes on; None between two sweeps."""
+
+    def bootstrap(self) -> InternalCommand | None:
+        """Return the command that gives a new cluster its settings, if it is new.
+
+        Must come before any client's command in the leader's first entry: a machine
+        that has applied anything is not new, whatever became of its settings.
+        """
+        if self._machine.log_time_ms > 0:
+            return None
+        self._under_way.add(ChangeSettings)
+        return ChangeSettings(tuple(sorted(self._seed.items())))
+
+    def stand_down(self) -> None:
+        """Forget what was planned: this node does not lead."""
+        self._under_way.clear()
+        self._advance_due = False
+        self._sweep_at_s = None
+        self._cursor = None
+
+    def advance_due(self) -> None:
+        """Note that an entry left due timers for the next one."""
+        self._advance_due = True
+
+    def poll(self, *, now_s: float, wall_ms: int) -> list[InternalCommand]:
+        """Return what is to be proposed now; each is under way until `settled`.
+
+        Args:
+            now_s: The monotonic clock, seconds.
+            wall_ms: The wall clock, milliseconds since the Unix epoch.
+        """
+        commands: list[InternalCommand] = []
+        if self._leases.counting:
+            commands += self._expiries(now_s)
+            commands += self._advance(wall_ms)
+            commands += self._retire(now_s)
+        self._under_way.update(map(type, commands))
+        return commands
+
+    def settled(self, command: InternalCommand) -> None:
+        """Note that a command was applied or dropped."""
+        self._under_way.discard(type(command))
+
+    def _expiries(self, now_s: float) -> list[InternalCommand]:
+        commands: list[InternalCommand] = []
+        if Expire not in self._under_way and (pairs := self._leases.expired(now_s=now_s)):
+            commands.append(Expire(tuple(pairs)))
+        if ExpireSessions not in self._under_way:
+            dead = self._leases.dead_sessions(self._registered, now_s=now_s)
+            if dead:
+                commands.append(ExpireSessions(tuple(dead)))
+        return commands
+
+    def _registered(self) -> set[int]:
+        return {one.session for one in self._machine.sessions()}
+
+    def _advance(self, wall_ms: int) -> list[InternalCommand]:
+        if Advance in self._under_way:
+            return []
+        due_ms = self._machine.next_due_at_ms()
+        now_ms = max(wall_ms, self._machine.log_time_ms)
+        if self._advance_due or (due_ms is not None and due_ms <= now_ms):
+            self._advance_due = False
+            return [Advance()]
+        return []
+
+    def _retire(self, now_s: float) -> list[InternalCommand]:
+        if self._sweep_at_s is None:
+            self._sweep_at_s = now_s + self._compaction_s
+        if self._cursor is None and now_s >= self._sweep_at_s:
+            self._cursor = b""
+        if self._cursor is None or Retire in self._under_way:
+            return []
+        task_ids, cursor = self._machine.retirable(self._cursor, RETIRE_MAX)
+        if cursor:
+            self._cursor = cursor
+        else:
+            self._cursor = None
+            self._sweep_at_s = now_s + self._compaction_s
+        return [Retire(tuple(task_ids))] if task_ids else []

@@ -1,0 +1,1 @@
+"""Tests of the whole tree, by level; see docs/ARCHITECTURE.md."""

@@ -1,0 +1,1 @@
+"""The documents are run: what they tell a reader to type works."""

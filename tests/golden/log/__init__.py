@@ -1,0 +1,1 @@
+"""Entries of format version 1, and what they lead to."""

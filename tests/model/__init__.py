@@ -1,0 +1,1 @@
+"""The machine against a naive queue, on histories nobody wrote."""

@@ -1,0 +1,1 @@
+"""What installers make of the tree."""

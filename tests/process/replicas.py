@@ -1,0 +1,42 @@
+"""Compare the replicas of a cluster: same applied index, same digest."""
+
+from __future__ import annotations
+
+from deploy.local.cluster import LocalCluster
+from tests.process.raw_client import ACK, RawClient
+
+DIGEST = 0x12
+
+
+def equal_digests(cluster: LocalCluster, *, timeout_s: float = 30) -> tuple[int, bytes]:
+    """Wait until all running nodes stand at one applied index; return it and their one digest.
+
+    Raises:
+        AssertionError: Two nodes have other digests at the same applied index.
+        ClusterError: They did not reach the same index in time.
+    """
+
+    def probe() -> tuple[int, bytes] | None:
+        seen: dict[int, tuple[int, bytes]] = {}
+        for node in cluster.nodes.values():
+            if node.running:
+                seen[node.node_id] = node_digest(node.client_address)
+        indexes = {index for index, _ in seen.values()}
+        if len(indexes) > 1:
+            return None
+        digests = {digest for _, digest in seen.values()}
+        assert len(digests) == 1, f"replicas differ at the same index: {seen}"
+        return next(iter(seen.values()))
+
+    return cluster.wait_for(probe, what="equal applied indexes", timeout_s=timeout_s)
+
+
+def node_digest(address: str) -> tuple[int, bytes]:
+    """Ask one node for its applied index and the digest over its whole state."""
+    client = RawClient(address)
+    try:
+        kind, (index, digest) = client.request(DIGEST)
+    finally:
+        client.close()
+    assert kind == ACK
+    return index, digest

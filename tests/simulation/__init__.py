@@ -1,0 +1,1 @@
+"""A cluster of real engines on a virtual clock, with a network and disks that fail."""

@@ -1,0 +1,1 @@
+"""Style as failing tests."""

@@ -1,0 +1,1 @@
+"""The types users see, checked by mypy."""

@@ -1,0 +1,501 @@
+"""Whole replicas: real sockets, real databases, one process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.disk import RocksDisk
+from cluster.faults import (
+    AddressError,
+    DirectoryInUseError,
+    DiskDamagedError,
+    DiskFailedError,
+    ForeignDirectoryError,
+)
+from cluster.interface import Timing
+from cluster.messages import Message, PreVote
+from cluster.replica import Replica, ReplicaConfig
+from tests.support.peer_counter import FAMILY, Cluster, CounterMachine, Member, Recorder
+from tests.support.ports import free_ports
+
+MakeCluster = Callable[..., Cluster]
+
+
+@pytest.fixture
+async def make_cluster(tmp_path: Path, rng: random.Random) -> AsyncIterator[MakeCluster]:
+    """Make clusters whose members the test's end stops."""
+    made: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        made.append(Cluster(tmp_path / f"cluster-{len(made)}", rng, **options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        await cluster.close()
+
+
+async def test_three_nodes_elect_one_leader_and_commit_everywhere(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(25)
+    await cluster.agree()
+    assert len(cluster.leaders()) == 1
+    ids = {member.status.cluster_id for member in cluster.members}
+    assert len(ids) == 1
+    assert len(ids.pop()) == 16
+
+
+async def test_a_killed_leader_is_replaced_and_catches_up_by_the_log(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(5)
+    killed = await cluster.leader()
+    killed.kill()
+    await cluster.submit(7)
+    await killed.start()
+    await cluster.agree()
+    assert killed.status.snapshots_installed == 0
+    assert not killed.amnesiac
+    await cluster.submit(3)
+    await cluster.agree()
+
+
+async def test_a_node_whose_log_was_cut_comes_back_by_a_snapshot(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.timing = Timing(
+        election_min_s=0.3, election_max_s=0.6, heartbeat_s=0.05, log_tail_bytes=100
+    )
+    await cluster.start()
+    await cluster.submit(5)
+    leader = await cluster.leader()
+    killed = next(member for member in cluster.members if member is not leader)
+    killed.kill()
+    await cluster.submit(100)
+    await killed.start()
+    await cluster.agree()
+    assert killed.status.snapshots_installed == 1
+    await cluster.submit(5)
+    killed.kill()
+    await killed.start()
+    await cluster.agree()
+
+
+async def test_nothing_acknowledged_is_lost_when_all_nodes_die_at_once(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    for _ in range(3):
+        await cluster.submit(17)
+        for member in cluster.up:
+            member.kill()
+        await cluster.start()
+        assert not any(member.amnesiac for member in cluster.up)
+    await cluster.agree()
+
+
+async def test_stopping_and_starting_keeps_everything(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(12)
+    await cluster.close()
+    await cluster.start()
+    await cluster.agree()
+
+
+def count_pre_votes(member: Member) -> Counter[int]:
+    """Count, by receiver, how often a member asks for votes from now on."""
+    asked: Counter[int] = Counter()
+    transport = member.live._transport
+    send = transport.send
+
+    def counting(peer: int, message: Message) -> None:
+        asked[peer] += isinstance(message, PreVote)
+        send(peer, message)
+
+    transport.send = counting  # type: ignore[method-assign]  # a spy
+    return asked
+
+
+async def test_an_emptied_directory_rejoins_as_an_amnesiac_that_does_not_vote(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(30)
+    await cluster.agree()
+    leader = await cluster.leader()
+    emptied, third = (member for member in cluster.members if member is not leader)
+    leader.kill()
+    emptied.kill()
+    shutil.rmtree(emptied.directory)
+    asked = count_pre_votes(third)
+    await emptied.start()
+    # It holds nothing, so it must not help the third node to a majority, whose log may be
+    # shorter than what the two that are gone have acknowledged.
+    await cluster.until(lambda: asked[emptied.node_id] >= 5, "five refused pre-votes")
+    assert emptied.status.cluster_id == third.status.cluster_id
+    assert emptied.amnesiac
+    assert third.status.role != "leader"
+    emptied.kill()
+    await emptied.start()
+    assert emptied.amnesiac, "forgotten in a restart that it has forgotten"
+    await leader.start()
+    await cluster.until(lambda: not emptied.amnesiac, "the end of amnesia")
+    await cluster.submit(5)
+    await cluster.agree()
+    emptied.kill()
+    await emptied.start()
+    assert not emptied.amnesiac
+
+
+async def test_a_damaged_log_below_the_mark_makes_an_amnesiac(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(30)
+    await cluster.agree()
+    damaged = cluster.members[2]
+    mark = (damaged.directory / "high_water").read_bytes()
+    await cluster.until(
+        lambda: (damaged.directory / "high_water").read_bytes() != mark, "a newer mark"
+    )
+    live = max((damaged.directory / "db").glob("*.log"), key=lambda file: file.stat().st_size)
+    content = bytearray(live.read_bytes())  # before closing flushes it into a table
+    copy = damaged.directory.with_name("copy")
+    shutil.copytree(damaged.directory, copy)
+    damaged.kill()
+    shutil.rmtree(damaged.directory)
+    copy.rename(damaged.directory)
+    content[len(content) // 2] ^= 1
+    (damaged.directory / "db" / live.name).write_bytes(content)
+    await damaged.start()
+    assert damaged.amnesiac
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_a_damaged_database_is_moved_aside_and_the_node_is_filled_up(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(30)
+    damaged = cluster.members[1]
+    await damaged.stop()
+    (damaged.directory / "db" / "CURRENT").write_text("junk\n")
+    await damaged.start()
+    assert damaged.amnesiac
+    moved = list((damaged.directory / "quarantine").glob("*/db/CURRENT"))
+    assert [file.read_text() for file in moved] == ["junk\n"]
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_records_that_contradict_each_other_are_moved_aside_too(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(30)
+    damaged = cluster.members[1]
+    await damaged.stop()
+    disk = RocksDisk(damaged.directory / "db", [FAMILY])
+    disk.delete("raft_log", (5).to_bytes(8, "big"))
+    disk.write()
+    disk.close()
+    await damaged.start()
+    assert damaged.amnesiac
+    assert list((damaged.directory / "quarantine").glob("*/db/CURRENT"))
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.submit(3)
+    await cluster.agree()
+
+
+async def test_a_single_node_is_a_cluster_at_once(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(20)
+    [member] = cluster.members
+    member.kill()
+    await member.start()
+    await cluster.agree()
+    assert member.status.role == "leader" or (await cluster.leader()) is member
+
+
+async def test_a_single_node_does_not_start_on_a_damaged_database(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    [member] = cluster.members
+    await cluster.submit(3)
+    await member.stop()
+    (member.directory / "db" / "CURRENT").write_text("junk\n")
+    with pytest.raises(DiskDamagedError, match=r"a single node has no copy.*restore"):
+        await member.start()
+    assert (member.directory / "db" / "CURRENT").read_text() == "junk\n"
+    assert not (member.directory / "quarantine").exists()
+
+
+async def test_reads_pass_on_the_leader_and_fail_elsewhere(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    leader = await cluster.leader()
+    for member in cluster.members:
+        member.live.read_barrier("read")
+        await cluster.until(partial(getattr, member.heard, "reads"), "an answer to the read")
+        assert member.heard.reads == {"read": member is leader}
+
+
+async def test_a_follower_drops_proposals_and_answers_each_once(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    leader = await cluster.leader()
+    follower = next(member for member in cluster.members if member is not leader)
+    follower.live.propose(b"entry", None, "mine")
+    assert follower.heard.dropped_contexts == {}, "the listener was called from within propose"
+    await cluster.until(lambda: follower.heard.dropped_contexts, "an answer")
+    assert follower.heard.dropped_contexts == {"mine": "NOT_LEADER"}
+
+
+async def test_before_the_first_start_is_complete_nothing_is_accepted(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    for member in cluster.members[:2]:
+        await member.start()
+        member.live.propose(b"entry", None, "early")
+        member.live.read_barrier("early")
+        await cluster.until(partial(getattr, member.heard, "reads"), "an answer")
+        assert member.heard.dropped_contexts == {"early": "NOT_LEADER"}
+        assert member.heard.reads == {"early": False}
+    await cluster.until(lambda: cluster.members[0].status.peers[2].connected, "a connection")
+    assert cluster.members[0].status.cluster_id == b""
+    await cluster.members[2].start()
+    await cluster.submit(3)
+    await cluster.agree()
+
+
+def knows_all(member: Member) -> bool:
+    known = {n: (f"127.0.0.1:{n}", f"127.0.0.1:{n + 100}") for n in (1, 2, 3)}
+    return member.live.peer_addresses() == known
+
+
+async def test_addresses_of_the_peers_are_learned_from_their_handshakes(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    for member in cluster.members:
+        await cluster.until(partial(knows_all, member), "everyone's addresses")
+
+
+class HeldDisk(RocksDisk):
+    """A disk whose syncs wait, in their thread, until they are let go."""
+
+    def __init__(self, path: Path, families: Sequence[str]) -> None:
+        super().__init__(path, families)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def sync(self) -> int:
+        self.entered.set()
+        assert self.gate.wait(timeout=20)
+        return super().sync()
+
+
+async def test_the_loop_goes_on_while_a_sync_takes_its_time(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    disks: list[HeldDisk] = []
+
+    def open_disk(path: Path, families: Sequence[str]) -> HeldDisk:
+        disks.append(HeldDisk(path, families))
+        return disks[-1]
+
+    seconds: list[float] = []
+    [member] = cluster.members
+    await member.start(open_disk=open_disk, observe_sync=seconds.append)
+    await cluster.submit(1)
+    disk = disks[-1]
+    disk.gate.clear()
+    disk.entered.clear()
+    seconds.clear()
+    for number in range(3):
+        member.live.propose(b"slow %d" % number, None, number)
+    loop = asyncio.get_running_loop()
+    turns, ticks = 0, 0
+    replica = member.live
+    tick = replica._tick
+
+    def count() -> None:
+        nonlocal ticks
+        ticks += 1
+        tick()
+
+    replica._ticker._tick = count
+    async with asyncio.timeout(20):
+        while ticks < 25 or not disk.entered.is_set():  # half a second of ticks
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns > 25
+    assert not seconds, "the sync ended before it was let go"
+    applied = member.heard.applied_contexts
+    assert not any(number in applied for number in range(3)), "acknowledged before it was durable"
+    replica.propose(b"later", None, "later")
+    loop.call_soon(disk.gate.set)
+    await cluster.until(lambda: "later" in applied, "the later entry")
+    assert [applied[number] for number in (0, 1, 2, "later")] == sorted(
+        applied[number] for number in (0, 1, 2, "later")
+    )
+    assert seconds
+
+
+async def test_a_follower_acknowledges_only_what_its_disk_has(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    disks: dict[str, HeldDisk] = {}
+
+    def open_disk(path: Path, families: Sequence[str]) -> HeldDisk:
+        disks[path.parent.name] = HeldDisk(path, families)
+        return disks[path.parent.name]
+
+    for member in cluster.members:
+        await member.start(open_disk=open_disk)
+    leader = await cluster.leader()
+    await cluster.submit(1)
+    for member in cluster.members:
+        if member is not leader:
+            disks[str(member.node_id)].gate.clear()
+            disks[str(member.node_id)].entered.clear()
+    leader.live.propose(b"held", None, "held")
+    followers = [disks[str(m.node_id)] for m in cluster.members if m is not leader]
+    await cluster.until(lambda: all(disk.entered.is_set() for disk in followers), "two syncs")
+    assert "held" not in leader.heard.applied_contexts
+    followers[0].gate.set()
+    await cluster.until(lambda: "held" in leader.heard.applied_contexts, "the quorum of two")
+    followers[1].gate.set()
+
+
+async def test_a_failed_sync_ends_the_node_and_nothing_more_leaves(
+    make_cluster: MakeCluster,
+) -> None:
+    class FailingDisk(RocksDisk):
+        broken = False
+
+        def sync(self) -> int:
+            if self.broken:
+                raise DiskFailedError("the disk is gone")
+            return super().sync()
+
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    opened: list[FailingDisk] = []
+
+    def open_disk(path: Path, families: Sequence[str]) -> FailingDisk:
+        opened.append(FailingDisk(path, families))
+        return opened[-1]
+
+    await member.start(open_disk=open_disk)
+    await cluster.leader()
+    opened[0].broken = True
+    member.live.propose(b"lost", None, "lost")
+    await cluster.until(lambda: member.heard.fatal_text, "the end")
+    assert member.heard.fatal_text == "the disk is gone"
+    assert "lost" not in member.heard.applied_contexts
+    member.live.propose(b"after", None, "after")
+    await cluster.until(lambda: "after" in member.heard.dropped_contexts, "an answer")
+
+
+async def test_a_machine_that_raises_ends_the_node(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    await member.start()
+    await cluster.leader()
+
+    def broken(index: int, entry: bytes, decoded: object | None = None) -> object:
+        raise RuntimeError("an invariant")
+
+    member.machine.apply = broken  # type: ignore[method-assign]  # planted
+    member.live.propose(b"entry", None, "mine")
+    await cluster.until(lambda: member.heard.fatal_text, "the end")
+    assert "an invariant" in (member.heard.fatal_text or "")
+    assert "mine" not in member.heard.applied_contexts
+
+
+async def test_one_directory_serves_one_node(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    await member.start()
+    rival = Cluster(cluster.directory, cluster.rng, size=1)
+    with pytest.raises(DirectoryInUseError, match=r"in use by another process: stop"):
+        await rival.members[0].start()
+
+
+async def test_a_port_in_use_is_named_and_frees_the_directory(make_cluster: MakeCluster) -> None:
+    cluster, rival = make_cluster(size=1), make_cluster(size=1)
+    rival.addresses = cluster.addresses
+    await cluster.start()
+    with pytest.raises(AddressError, match=r"127\.0\.0\.1:\d+ is in use: stop what listens there"):
+        await rival.start()
+    rival.addresses = {1: ("127.0.0.1", free_ports(1)[0])}
+    await rival.start()
+
+
+async def test_listening_beyond_loopback_is_refused(tmp_path: Path) -> None:
+    config = ReplicaConfig(
+        node_id=1, addresses={1: ("0.0.0.0", 7400)}, data_dir=tmp_path, families=[FAMILY]
+    )
+    replica = Replica(config, CounterMachine(), Recorder(asyncio.Event()))
+    with pytest.raises(AddressError, match=r"0\.0\.0\.0:7400 is beyond loopback.*not encrypted"):
+        await replica.start()
+
+
+async def test_a_directory_of_another_node_or_other_voters_is_refused(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.close()
+    [member] = cluster.members
+    [port] = free_ports(1)
+    cluster.addresses = {1: cluster.addresses[1], 2: ("127.0.0.1", port)}
+    with pytest.raises(ForeignDirectoryError, match=r"with voters 1 .*configuration says 1, 2"):
+        await member.start()
+    member.node_id = 2
+    with pytest.raises(ForeignDirectoryError, match=r"belongs to node 1 of cluster .*this is node"):
+        await member.start()
+
+
+async def test_every_start_counts_up_the_incarnation(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    for incarnation in (1, 2, 3):
+        await member.start()
+        assert member.live._storage.identity.incarnation == incarnation
+        await member.stop()
+
+
+async def test_directories_and_files_are_private(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(1)
+    [member] = cluster.members
+    assert member.directory.stat().st_mode & 0o777 == 0o700
+    files = [path for path in member.directory.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if path.stat().st_mode & 0o077] == []

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from node.claims import CAUTIOUS_S
+from node.session import Limits
+from statemachine import decode_entry
+from tests.unit.node.world import ADDRESSES, OTHER_ID, Client, World
+from tq.protocol import Type
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.clock.pass_s(CAUTIOUS_S + 1)  # past the time in which a new leader parks nothing
+    return world
+
+
+def park(client: Client, session: int, *, wait_ms: int = 10_000, queues: Any = ("q",)) -> int:
+    rid = client.send(Type.CLAIM_TASK, session, list(queues), 1, wait_ms)
+    assert client.answers() == []
+    return rid
+
+
+def proposals(world: World) -> int:
+    return len(world.consensus.proposals)
+
+
+def test_a_claim_carries_the_payload(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    task_id = client.submit(priority=7, timeout_ms=5000)
+
+    [grant] = client.claim(session)
+
+    token = grant[1]
+    place = token >> 20
+    assert grant == [task_id, token, "q", "work", b"payload", 1, 30_000, 5000, grant[8]]
+    assert grant[8] >> 20 == place - 1
+
+
+def test_a_claim_that_finds_nothing_parks_without_an_entry(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    before = proposals(world)
+    park(client, session)
+
+    assert proposals(world) == before
+    assert world.broker.claims.parked == 1
+
+
+def test_a_claim_without_a_wait_is_answered_at_once_without_an_entry(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    before = proposals(world)
+
+    assert client.claim(session) == []
+    assert proposals(world) == before
+
+
+def test_a_submit_wakes_the_parked_claim(world: World) -> None:
+    worker, client = world.client(), world.client()
+    session = worker.register()
+    rid = park(worker, session)
+    task_id = client.submit()
+
+    [(kind, answer)] = worker.answers()
+    assert (kind, answer[0], answer[1][0][0]) == (Type.ACK, rid, task_id)
+    assert world.broker.claims.parked == 0
+
+
+def test_parked_claims_are_served_in_the_order_they_came(world: World) -> None:
+    client = world.client()
+    workers = [world.client() for _ in range(3)]
+    for number, worker in enumerate(workers):
+        park(worker, worker.register(worker=bytes([number]) * 16))
+    client.submit()
+    assert [len(worker.answers()) for worker in workers] == [1, 0, 0]
+    client.submit()
+    assert [len(worker.answers()) for worker in workers] == [0, 1, 0]
+
+
+def test_one_task_wakes_one_claim_of_many(world: World) -> None:
+    client = world.client()
+    worker = world.client()
+    session = worker.register()
+    for _ in range(20):
+        park(worker, session)
+    before = proposals(world)
+    client.submit()
+
+    claims = [
+        command
+        for proposal in world.consensus.proposals[before:]
+        for command in decode_entry(proposal.entry)[1]
+        if type(command).__name__ == "Claim"
+    ]
+    assert len(claims) == 1
+    assert world.broker.claims.parked == 19
+
+
+def test_a_parked_claim_is_answered_empty_when_its_wait_is_over(world: World) -> None:
+    client = world.client()
+    rid = park(client, client.register(), wait_ms=2000)
+
+    world.pass_s(1.9)
+    assert client.answers() == []
+    world.pass_s(0.3)
+    assert client.answers() == [(Type.ACK, [rid, []])]
+
+
+def test_a_parked_claim_goes_with_its_connection(world: World) -> None:
+    worker, client = world.client(), world.client()
+    session = worker.register()
+    park(worker, session)
+    worker.close()
+    client.submit()
+
+    assert world.broker.claims.parked == 0
+    assert len(client.claim(session)) == 1, "the task was left for others"
+
+
+def test_losing_leadership_sends_parked_claims_to_the_new_leader(world: World) -> None:
+    client = world.client()
+    rid = park(client, client.register())
+    world.follow()
+
+    assert client.answers() == [(Type.REDIRECT, [rid, ADDRESSES[OTHER_ID], world.term])]
+    assert world.broker.claims.parked == 0
+
+
+def test_draining_answers_parked_claims_with_nothing(world: World) -> None:
+    client = world.client()
+    rid = park(client, client.register())
+    world.broker.drain()
+
+    assert client.answers() == [(Type.ACK, [rid, []])]
+
+
+def test_repeating_a_claim_returns_the_same_grants_though_nothing_is_ready(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    client.submit()
+    first = client.ack(Type.CLAIM_TASK, session, ["q"], 1, 10_000, rid=500)
+    other = world.client()
+
+    assert other.ack(Type.CLAIM_TASK, session, ["q"], 1, 10_000, rid=500) == first
+
+
+def test_a_new_leader_recognises_a_repeated_claim_it_never_saw(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    client.submit()
+    first = client.ack(Type.CLAIM_TASK, session, ["q"], 1, 10_000, rid=500)
+    world.follow()
+    world.lead()
+
+    assert client.ack(Type.CLAIM_TASK, session, ["q"], 1, 10_000, rid=500) == first
+
+
+def test_a_claim_that_went_through_the_log_for_nothing_parks_afterwards(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    world.follow()
+    world.lead()
+    before = proposals(world)
+    park(client, session)
+
+    assert proposals(world) == before + 1
+    world.client().submit()
+    assert len(client.answers()) == 1
+
+
+def test_a_grant_whose_connection_died_stays_leased_until_the_claim_is_repeated(
+    world: World,
+) -> None:
+    worker, client = world.client(), world.client()
+    session = worker.register()
+    task_id = client.submit()
+    world.consensus.holds = True
+    worker.send(Type.CLAIM_TASK, session, ["q"], 1, 0, rid=9)
+    world.loop.run()
+    worker.close()
+    world.consensus.holds = False
+    world.consensus.apply()
+    world.loop.run()
+
+    again = world.client()
+    [grants] = again.ack(Type.CLAIM_TASK, session, ["q"], 1, 0, rid=9)
+    assert grants[0][0] == task_id
+
+
+def test_a_claim_of_an_unknown_session_is_refused_even_when_nothing_is_ready(
+    world: World,
+) -> None:
+    client = world.client()
+    assert client.nack(Type.CLAIM_TASK, 12345, ["q"], 1, 5000)[0] == "UNKNOWN_SESSION"
+    client.submit()
+    assert client.nack(Type.CLAIM_TASK, 12345, ["q"], 1, 5000)[0] == "UNKNOWN_SESSION"
+
+
+def test_a_claim_whose_entry_has_an_unknown_fate_is_told_so(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    client.submit()
+    world.consensus.holds = True
+    client.send(Type.CLAIM_TASK, session, ["q"], 1, 0)
+    world.loop.run()
+    world.consensus.drop("UNKNOWN_OUTCOME")
+
+    [(kind, answer)] = client.answers()
+    assert (kind, answer[1]) == (Type.NACK, "UNKNOWN_OUTCOME")
+    world.consensus.holds = False
+    assert len(client.claim(session)) == 1, "what the claim spoke for is free again"
+
+
+def test_one_connection_cannot_park_without_bound(world: World) -> None:
+    client = world.client(limits=Limits(parked_max=2))
+    session = client.register()
+    park(client, session)
+    park(client, session)
+
+    assert client.nack(Type.CLAIM_TASK, session, ["q"], 1, 1000)[0] == "RATE_LIMITED"
+
+
+def test_grants_that_do_not_fit_one_frame_are_given_back(world: World) -> None:
+    client = world.client()
+    session = client.register()
+    payload = b"x" * (9 * 1024 * 1024)
+    ids = [world.task_id() for _ in range(3)]
+    for task_id in ids:
+        client.ack(Type.SUBMIT_TASK, task_id, "q", "work", payload, {})
+
+    assert [grant[0] for grant in client.claim(session, count=3)] == ids[:1]
+    assert [grant[0] for grant in client.claim(session, count=3)] == ids[1:2]
+    assert world.machine.status("default", ids[2])["lost"] == 0  # type: ignore[index] # it is there
+
+
+def test_a_task_that_becomes_due_wakes_the_parked_claim(world: World) -> None:
+    worker, client = world.client(), world.client()
+    park(worker, worker.register())
+    client.submit(delay_ms=3000)
+
+    world.pass_s(2.9)
+    assert worker.answers() == []
+    world.pass_s(0.3)
+    assert len(worker.answers()) == 1
+
+
+def test_an_entry_of_another_leader_wakes_nobody_on_a_follower(world: World) -> None:
+    client = world.client()
+    task_id = client.submit()
+    entry = world.consensus.proposals[-1].entry
+    other = World(leads=False)
+    other.follow()
+    other.consensus.apply_foreign(entry)
+
+    assert other.consensus.proposals == []
+    assert other.machine.status("default", task_id) is not None

@@ -1,0 +1,170 @@
+"""Values that are fine alone and wrong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.config_load import ConfigError, Flag, Loaded, load
+
+PEERS = "1=127.0.0.1:7400,2=127.0.0.1:7410,3=127.0.0.1:7420"
+
+
+def loaded(**values: str) -> Loaded:
+    """Load with values named section__key, as flags of the same name."""
+    flags = {}
+    for name, value in values.items():
+        section, _, key = name.partition("__")
+        flags[section, key] = Flag(f"--{key}", value)
+    return load(environment={}, flags=flags)
+
+
+def problems(**values: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(**values)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_peers_need_to_know_which_of_them_this_node_is() -> None:
+    assert [
+        "flag --peers: raft.node_id: is missing: which of the peers 1, 2, 3 is this node?"
+    ] == problems(raft__peers=PEERS)
+
+
+def test_a_node_outside_its_peers_is_refused() -> None:
+    assert ["flag --node_id: raft.node_id: is 4, but raft.peers lists only 1, 2, 3"] == problems(
+        raft__peers=PEERS, raft__node_id="4"
+    )
+
+
+def test_two_peers_at_one_address_are_refused() -> None:
+    assert [
+        "flag --peers: raft.peers: nodes 1 and 2 have the same address localhost:7400"
+    ] == problems(raft__peers="1=127.0.0.1:7400,2=localhost:7400,3=127.0.0.1:9", raft__node_id="3")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"broker__port": "7402"},
+            "127.0.0.1:7402 is used twice: by the client listener and by the HTTP listener",
+        ),
+        (
+            {"broker__port": "7400"},
+            "127.0.0.1:7400 is used twice: by the Raft listener and by the client listener",
+        ),
+        (
+            {"api__port": "7410", "api__host": "localhost"},
+            "localhost:7410 is used twice: by node 2 and by the HTTP listener",
+        ),
+        (
+            {"raft__port": "7420"},
+            "127.0.0.1:7420 is used twice: by the Raft listener and by node 3",
+        ),
+    ],
+)
+def test_one_port_for_two_purposes_is_refused(values: dict[str, str], said: str) -> None:
+    (found,) = problems(raft__peers=PEERS, raft__node_id="1", **values)
+
+    assert said in found
+
+
+def test_port_zero_may_be_used_twice() -> None:
+    assert loaded(broker__port="0", api__port="0").config.broker.port == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"broker__host": "0.0.0.0"}, "flag --host: broker.host"),
+        ({"api__host": "::"}, "flag --host: api.host"),
+        ({"api__host": "my-host"}, "flag --host: api.host"),
+        (
+            {"raft__host": "10.0.0.1", "raft__peers": PEERS, "raft__node_id": "1"},
+            "flag --host: raft.host",
+        ),
+        (
+            {"raft__peers": PEERS.replace("127.0.0.1:7400", "10.0.0.1:7400"), "raft__node_id": "1"},
+            "flag --peers: raft.peers",
+        ),
+    ],
+)
+def test_a_listener_beyond_loopback_is_refused(values: dict[str, str], place: str) -> None:
+    (found,) = problems(**values)
+
+    assert found.startswith(f"{place}: this node would listen on ")
+    assert "neither TLS nor authentication" in found
+
+
+def test_authentication_cannot_be_asked_for_while_there_is_none() -> None:
+    (found,) = problems(auth__enabled="true")
+
+    assert found.startswith("flag --enabled: auth.enabled: this version has no authentication")
+
+
+def test_the_election_timeout_leaves_room_for_heartbeats() -> None:
+    (found,) = problems(raft__election_timeout="300ms")
+    assert "raft.election_timeout: starts at 300ms, which must be more than three times" in found
+
+    (found,) = problems(raft__heartbeat_interval="200ms")
+    assert found.startswith("flag --heartbeat_interval: raft.election_timeout: starts at 500ms")
+
+    assert loaded(raft__election_timeout="301ms").config.raft.election_timeout[0].ms == 301
+
+
+def test_a_lease_outlives_a_late_heartbeat() -> None:
+    (found,) = problems(broker__worker_lease_timeout="29s")
+    assert "broker.worker_lease_timeout: is 29s, which must be at least twice" in found
+
+    assert loaded(broker__worker_lease_timeout="30s").config
+    assert problems(worker__heartbeat_interval="16s")
+
+
+def test_a_payload_fits_into_a_frame() -> None:
+    (found,) = problems(broker__frame_max="10MiB")
+    assert "broker.payload_max: is 10MiB, which must leave 64KiB of broker.frame_max" in found
+
+    assert loaded(broker__frame_max="1MiB", broker__payload_max="960KiB").config
+
+
+def test_replicas_always_sync() -> None:
+    (found,) = problems(persistence__sync="false", raft__peers=PEERS, raft__node_id="1")
+
+    assert found.startswith("flag --sync: persistence.sync: must be true with more than one node")
+
+
+def test_a_single_node_may_do_without_sync_and_is_warned() -> None:
+    (warning,) = loaded(persistence__sync="false").warnings
+
+    assert warning.startswith("persistence.sync: false: a power failure")
+
+
+def test_an_override_for_a_stranger_is_refused() -> None:
+    (found,) = problems(
+        raft__peers=PEERS, raft__node_id="1", raft__peer_addresses="5=127.0.0.1:9000"
+    )
+
+    assert "raft.peer_addresses: names node 5, but raft.peers lists only 1, 2, 3" in found
+
+
+def test_an_even_number_of_voters_is_allowed_with_a_warning() -> None:
+    (warning,) = loaded(raft__peers="1=127.0.0.1:1,2=127.0.0.1:2", raft__node_id="1").warnings
+
+    assert warning.startswith("raft.peers: 2 voters bear the loss of 0")
+
+
+def test_raft_settings_of_a_single_node_are_warned_about() -> None:
+    (warning,) = loaded(raft__port="7400").warnings
+
+    assert warning.startswith("raft.port: has no effect on a single node")
+
+
+def test_a_rule_is_silent_about_values_known_to_be_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "tq.yaml"
+    path.write_text("raft:\n  heartbeat_interval: often\n  election_timeout: 60ms\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, environment={})
+
+    assert ["raft.heartbeat_interval"] == [problem.key for problem in caught.value.problems]

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from node.leases import LeaseKeeper
+from node.timekeeper import Timekeeper
+from statemachine import (
+    Advance,
+    Expire,
+    ExpireSessions,
+    InternalCommand,
+    Lease,
+    Machine,
+    Retire,
+    decode_entry,
+)
+from tests.unit.node.world import World
+from tq.protocol import Type
+
+
+class StubMachine:
+    def __init__(self) -> None:
+        self.log_time_ms = 1000
+        self.due_ms: int | None = None
+        self.archive = 0
+        self.cursors: list[bytes] = []
+
+    def next_due_at_ms(self) -> int | None:
+        return self.due_ms
+
+    def retirable(self, cursor: bytes, limit: int) -> tuple[list[bytes], bytes]:
+        self.cursors.append(cursor)
+        count = min(limit, self.archive)
+        self.archive -= count
+        return [b"i" * 16] * count, b"more" if self.archive else b""
+
+    def sessions(self) -> Iterator[object]:
+        return iter(())
+
+
+def a_timekeeper(
+    machine: StubMachine, *, compaction_s: float = 60.0, leases: dict[int, Lease] | None = None
+) -> Timekeeper:
+    known = leases or {}
+    keeper = LeaseKeeper(lease_of=known.get, session_s=30.0)
+    keeper.take_over(known.values(), [], now_s=0.0)
+    return Timekeeper(
+        cast("Machine", machine), leases=keeper, compaction_s=compaction_s, seed={"claim_max": 5}
+    )
+
+
+def kinds(commands: list[InternalCommand]) -> list[type]:
+    return [type(command) for command in commands]
+
+
+def test_time_is_advanced_when_the_next_timer_is_due_and_once_at_a_time() -> None:
+    machine = StubMachine()
+    machine.due_ms = 5000
+    keeper = a_timekeeper(machine)
+
+    assert keeper.poll(now_s=1.0, wall_ms=4999) == []
+    assert keeper.poll(now_s=1.0, wall_ms=5000) == [Advance()]
+    assert keeper.poll(now_s=1.0, wall_ms=5001) == []
+    keeper.settled(Advance())
+    assert keeper.poll(now_s=1.0, wall_ms=5002) == [Advance()]
+
+
+def test_time_is_advanced_again_while_an_entry_leaves_due_timers() -> None:
+    machine = StubMachine()
+    keeper = a_timekeeper(machine)
+    keeper.advance_due()
+
+    assert keeper.poll(now_s=1.0, wall_ms=0) == [Advance()]
+    keeper.settled(Advance())
+    assert keeper.poll(now_s=1.0, wall_ms=0) == []
+
+
+def test_a_timer_that_log_time_has_reached_is_due_whatever_the_clock_says() -> None:
+    machine = StubMachine()
+    machine.log_time_ms = machine.due_ms = 9000
+    keeper = a_timekeeper(machine)
+
+    assert keeper.poll(now_s=1.0, wall_ms=5) == [Advance()]
+
+
+def test_records_retire_in_bounded_steps_until_none_is_left() -> None:
+    machine = StubMachine()
+    machine.archive = 2500
+    keeper = a_timekeeper(machine, compaction_s=60.0)
+    assert keeper.poll(now_s=0.0, wall_ms=0) == []
+    assert keeper.poll(now_s=59.0, wall_ms=0) == []
+
+    sizes = []
+    for _ in range(4):
+        for command in keeper.poll(now_s=60.0, wall_ms=0):
+            assert isinstance(command, Retire)
+            sizes.append(len(command.task_ids))
+            assert keeper.poll(now_s=60.0, wall_ms=0) == [], "one at a time"
+            keeper.settled(command)
+    assert sizes == [1000, 1000, 500]
+    assert machine.cursors == [b"", b"more", b"more"]
+
+    machine.archive = 1
+    assert keeper.poll(now_s=119.0, wall_ms=0) == []
+    assert kinds(keeper.poll(now_s=120.0, wall_ms=0)) == [Retire]
+
+
+def test_a_node_that_does_not_count_leases_proposes_nothing() -> None:
+    machine = StubMachine()
+    machine.due_ms = 0
+    keeper = LeaseKeeper(lease_of=lambda _: None, session_s=1.0)
+    timekeeper = Timekeeper(cast("Machine", machine), leases=keeper, compaction_s=0.0, seed={})
+
+    assert timekeeper.poll(now_s=1e6, wall_ms=10**12) == []
+
+
+def test_expired_leases_are_named_by_task_and_token() -> None:
+    lease = Lease(b"t" * 16, 99, 1, 1000)
+    keeper = a_timekeeper(StubMachine(), leases={99: lease})
+
+    assert keeper.poll(now_s=2.0, wall_ms=0) == [Expire(((b"t" * 16, 99),))]
+
+
+def test_only_a_machine_that_applied_nothing_is_given_settings() -> None:
+    machine = StubMachine()
+    keeper = a_timekeeper(machine)
+    assert keeper.bootstrap() is None
+    machine.log_time_ms = 0
+    assert keeper.bootstrap() is not None
+
+
+def test_an_expiry_takes_the_lease_away_through_the_log() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    task_id = client.submit(lease_ms=1000)
+    [grant] = client.claim(session)
+    world.pass_s(1.5)
+
+    last = [
+        command
+        for proposal in world.consensus.proposals
+        for command in decode_entry(proposal.entry)[1]
+        if isinstance(command, Expire | ExpireSessions)
+    ]
+    assert last == [Expire(((task_id, grant[1]),))]
+    assert client.nack(Type.TASK_RESULT, task_id, grant[1], 0, b"", "")[0] == "LEASE_LOST"

@@ -1,0 +1,5 @@
+"""`python -m tq.admin`."""
+
+from tq.admin.cli import main
+
+main()

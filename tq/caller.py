@@ -1,0 +1,67 @@
+"""How the methods of the client reach the leader, and count their time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tq.durations import Duration, seconds
+from tq.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tq.channel import Channel
+    from tq.protocol import Type
+
+
+class Caller:
+    """What `TaskCalls` and `WorkerCalls` stand on.
+
+    Attributes:
+        _channel: The way to the leader.
+        _deadline_s: How long a call may take unless it says otherwise, seconds.
+    """
+
+    _channel: Channel
+    _deadline_s: float
+
+    async def _call(
+        self,
+        message_type: Type,
+        fields: Sequence[object],
+        *,
+        deadline: Duration | None = None,
+        extra_s: float = 0.0,
+        size: int = 1,
+    ) -> list[Any]:
+        """Ask the leader.
+
+        Args:
+            message_type: A request.
+            fields: The payload without its request id.
+            deadline: Instead of the client's own.
+            extra_s: What the server may rest on it, beyond the deadline, seconds.
+            size: Elements the answer has at least, the request id among them.
+        """
+        deadline_s = self._deadline_s if deadline is None else seconds(deadline)
+        answer = await self._channel.call(message_type, fields, deadline_s=deadline_s + extra_s)
+        return sized(answer, message_type, size)
+
+    def _clock(self, deadline: Duration | None) -> Callable[[], float]:
+        """Start a deadline; the function tells how many seconds are left, 0 or more."""
+        loop = asyncio.get_running_loop()
+        left_s = self._deadline_s if deadline is None else seconds(deadline)
+        ends_at_s = loop.time() + left_s
+        return lambda: max(0.0, ends_at_s - loop.time())
+
+
+def sized(answer: list[Any], message_type: Type, size: int) -> list[Any]:
+    """Check that an answer has at least `size` elements.
+
+    Raises:
+        ProtocolError: It has fewer.
+    """
+    if len(answer) < size:
+        raise ProtocolError(f"the answer to {message_type.name} is too short")
+    return answer

@@ -1,0 +1,335 @@
+"""The client's way to the leader, whoever that is at the moment.
+
+A request has one deadline and one frame, which is sent again and again, byte for byte,
+until an answer settles it or the deadline passes: the task id, the token or the request
+id inside make repeating it harmless. The caller waits on one future all the while; there
+is no task per request, and no retry logic in the callers.
+
+    unsent ──► sent on a connection ──► settled (ACK, NACK that is meant)
+      ▲                │
+      └────────────────┘  REDIRECT, "not now", or the connection is lost
+
+One seeker task looks for the leader while requests wait without a connection: the node a
+REDIRECT named, then all endpoints in turn, with backoff and jitter after a full round.
+
+Whether an expired request may have been accepted is kept exactly: `at_risk` once a frame
+was sent and the connection ended, or the leader lost its office, without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tq.connection import refusal
+from tq.errors import (
+    BadRequest,
+    ConfigError,
+    ProtocolError,
+    Rejected,
+    TqError,
+    Unavailable,
+    UnknownOutcome,
+    from_refusal,
+)
+from tq.protocol import Code, Type, encode
+from tq.request import PARKED, READS, Request
+from tq.seeker import Seeker
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+
+    from tq.connection import Connection, Dial
+
+
+class Channel:
+    """Requests to the leader of one cluster.
+
+    Args:
+        endpoints: `host:port` each, at least one.
+        name: The client's name, for the nodes' logs.
+        options: HELLO's options: `namespace`, and `token` if there is one.
+        dial: Makes transports.
+        rng: Draws the jitter.
+        in_flight_max: Requests at one time, parked claims and waits not counted; more
+            wait for room.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        name: str,
+        options: Mapping[str, str],
+        dial: Dial,
+        rng: random.Random,
+        in_flight_max: int,
+    ) -> None:
+        self._seeker = Seeker(endpoints, name=name, options=options, dial=dial, rng=rng)
+        self._in_flight_max = in_flight_max
+        self._request_id = 0  # never starts again: a worker's session remembers its claims by it
+        self._reset()
+
+    def _reset(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        # Every request that is not settled, in the order of the request ids.
+        self._requests: dict[int, Request] = {}
+        # What waits for room on the connection; without one, `_requests` says who waits.
+        self._unsent: deque[Request] = deque()
+        self._busy = 0
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._connection: Connection | None = None
+        # Left for another node, while their last answers may still come.
+        self._leaving: list[Connection] = []
+        self._search: asyncio.Task[None] | None = None
+
+    # ---------------------------------------------------------------------- requests
+
+    async def call(
+        self, message_type: Type, fields: Sequence[object], *, deadline_s: float
+    ) -> list[Any]:
+        """Ask the leader.
+
+        Args:
+            message_type: A request.
+            fields: The payload without its request id.
+            deadline_s: Seconds until the request is given up, whatever happens.
+
+        Returns:
+            The payload of the ACK; element 0 is the request id.
+
+        Raises:
+            Unavailable: The deadline passed, and nothing was accepted.
+            UnknownOutcome: The deadline passed, and it may have been accepted.
+            Rejected: The cluster refused it.
+            ConfigError: It holds something that cannot be sent.
+        """
+        loop = self._attach()
+        if deadline_s <= 0:
+            raise Unavailable(f"{message_type.name}: the deadline was over before it was sent")
+        expires_at_s = loop.time() + deadline_s
+        counted = message_type not in PARKED
+        if counted and self._busy >= self._in_flight_max:
+            await self._wait_for_room(expires_at_s)
+        self._request_id = request_id = self._request_id + 1
+        try:
+            frame = encode(message_type, [request_id, *fields])
+        except ProtocolError as error:
+            raise ConfigError(str(error)) from None
+        request = Request(message_type, frame, loop.create_future())
+        self._requests[request_id] = request
+        self._busy += counted
+        timer = loop.call_at(expires_at_s, self._expire, request, deadline_s)
+        if self._connection is None:
+            self._seek()
+        else:
+            self._unsent.append(request)
+            self._send_unsent()
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            if request.future.done() and not request.future.cancelled():
+                request.future.exception()  # nobody will ask for it any more
+            raise
+        finally:
+            timer.cancel()
+            self._requests.pop(request_id, None)
+            self._busy -= counted
+            self._make_room()
+
+    async def close(self) -> None:
+        """Give up all requests and close all connections."""
+        self._closed = True
+        for request in self._requests.values():
+            self._settle(request, self._lack(request, "the client was closed"))
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait([self._search])
+        connections = [*self._leaving, *([self._connection] if self._connection else [])]
+        self._connection = None
+        self._leaving = []
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.wait_closed()
+
+    def _attach(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                if not self._loop.is_closed():
+                    raise ConfigError("this client belongs to another running event loop")
+                self._reset()
+            self._loop = loop
+        if self._closed:
+            raise ConfigError("this client was closed")
+        return loop
+
+    async def _wait_for_room(self, expires_at_s: float) -> None:
+        assert self._loop is not None
+        room: asyncio.Future[None] = self._loop.create_future()
+        self._room.append(room)
+        try:
+            async with asyncio.timeout_at(expires_at_s):
+                await room
+        except TimeoutError:
+            raise Unavailable(
+                f"{self._in_flight_max} requests were in flight until the deadline"
+            ) from None
+        except asyncio.CancelledError:
+            if room.done() and not room.cancelled():
+                self._make_room()
+            raise
+
+    def _make_room(self) -> None:
+        while self._room and self._busy < self._in_flight_max:
+            room = self._room.popleft()
+            if not room.done():
+                room.set_result(None)
+                return
+
+    # ----------------------------------------------------------------------- sending
+
+    def _send_unsent(self) -> None:
+        connection = self._connection
+        while connection is not None and self._unsent and not connection.paused:
+            request = self._unsent.popleft()
+            if request.future.done() or request.connection is not None:
+                continue
+            if len(request.frame) - 4 > connection.frame_max_bytes:
+                text = f"the frame is over the node's limit of {connection.frame_max_bytes} bytes"
+                self._settle(request, BadRequest(Code.TOO_LARGE, text))
+                continue
+            request.connection = connection
+            connection.send(request.frame)
+
+    def _expire(self, request: Request, deadline_s: float) -> None:
+        self._settle(request, self._lack(request, f"no answer within {deadline_s:g} s"))
+
+    def _settle(self, request: Request, outcome: list[Any] | TqError) -> None:
+        if request.future.done():
+            return
+        if isinstance(outcome, TqError):
+            request.future.set_exception(outcome)
+        else:
+            request.future.set_result(outcome)
+
+    def _lack(self, request: Request, why: str) -> TqError:
+        """Make the error of a request that ends without an answer."""
+        trouble = self._seeker.troubles()
+        text = f"{request.message_type.name}: {why}" + (f" ({trouble})" if trouble else "")
+        may_count = request.at_risk or request.connection is not None
+        if may_count and request.message_type not in READS:
+            return UnknownOutcome(text)
+        return Unavailable(text)
+
+    # ----------------------------------------------------------------------- answers
+
+    def _receive(self, connection: Connection, message_type: int, payload: list[Any]) -> None:
+        request = self._requests.get(payload[0])
+        if request is None or request.future.done():
+            if message_type == Type.NACK and payload[0] == 0:
+                connection.abort(f"refused by the node: {refusal(payload)}")
+            return
+        if message_type == Type.ACK:
+            self._seeker.succeeded()
+            request.future.set_result(payload)
+        elif message_type == Type.NACK:
+            self._refused(connection, request, refusal(payload), payload[3])
+        elif message_type == Type.REDIRECT:
+            self._redirected(connection, request, payload)
+        else:
+            raise ProtocolError(f"an answer of type {message_type:#04x}")
+
+    def _refused(
+        self, connection: Connection, request: Request, error: TqError, retry_after_ms: int | None
+    ) -> None:
+        if isinstance(error, Rejected):
+            self._seeker.succeeded()
+            request.future.set_exception(error)
+            return
+        self._seeker.note(connection.address, str(error))
+        request.at_risk = request.at_risk or isinstance(error, UnknownOutcome)
+        self._take_back(connection, request)
+        self._leave(connection, hint="", pause_min_s=(retry_after_ms or 0) / 1000)
+
+    def _redirected(self, connection: Connection, request: Request, payload: list[Any]) -> None:
+        match payload:
+            case [_, str() as leader, int()]:
+                said = f"says that {leader} leads" if leader else "knows no leader"
+                self._seeker.note(connection.address, said)
+                self._take_back(connection, request)
+                self._leave(connection, hint=leader, pause_min_s=0)
+            case _:
+                raise ProtocolError("a REDIRECT without leader and term")
+
+    def _take_back(self, connection: Connection, request: Request) -> None:
+        """Make a request unsent again that `connection` certainly did not accept."""
+        if request.connection is connection:
+            request.connection = None
+            if self._connection not in {None, connection}:
+                self._unsent.append(request)
+                self._send_unsent()
+
+    def _leave(self, connection: Connection, *, hint: str, pause_min_s: float) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        self._leaving.append(connection)
+        hint = hint if hint != connection.address else ""
+        self._seeker.missed(hint=hint, pause_min_s=pause_min_s)
+        self._seek()
+
+    def _on_lost(self, connection: Connection, reason: str) -> None:
+        if reason:
+            self._seeker.note(connection.address, reason)
+        for request in self._requests.values():
+            if request.connection is connection:
+                request.connection = None
+                request.at_risk = True
+        if connection in self._leaving:
+            self._leaving.remove(connection)
+        if connection is self._connection:
+            self._connection = None
+            if self._is_anyone_waiting():
+                self._seek()
+
+    # ----------------------------------------------------------------------- seeking
+
+    def _seek(self) -> None:
+        assert self._loop is not None
+        if self._search is None and not self._closed:
+            self._search = self._loop.create_task(self._find_leader())
+
+    def _is_anyone_waiting(self) -> bool:
+        return any(not request.future.done() for request in self._requests.values())
+
+    async def _find_leader(self) -> None:
+        try:
+            while self._is_anyone_waiting():
+                connection = await self._seeker.find(
+                    receive=self._receive, lost=self._on_lost, resumed=self._send_unsent
+                )
+                if connection is not None:
+                    self._use(connection)
+                    return
+                self._seeker.missed()
+        except Rejected as error:
+            # HELLO was refused for good. Each request gets an error of its own.
+            for request in self._requests.values():
+                self._settle(request, from_refusal(error.code, error.text))
+        finally:
+            self._search = None
+
+    def _use(self, connection: Connection) -> None:
+        leaving, self._leaving = self._leaving, []
+        for old in leaving:
+            old.close()  # tells _on_lost, which puts its unanswered requests at risk
+        self._connection = connection
+        self._unsent = deque(
+            request for request in self._requests.values() if request.connection is None
+        )
+        self._send_unsent()

@@ -1,0 +1,168 @@
+"""The asynchronous client: every request of the protocol as a typed method.
+
+Each call has one deadline. Until then it follows redirects and survives lost
+connections and changes of leader by sending the very same request again, which the
+protocol makes harmless; then it raises `Unavailable` (certainly not accepted) or
+`UnknownOutcome` (sent, never answered).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from tq.addresses import join_address, parse_servers, split_address
+from tq.caller import sized
+from tq.channel import Channel
+from tq.connection import dial_tcp
+from tq.direct import ask_node
+from tq.durations import Duration, seconds
+from tq.errors import ConfigError
+from tq.new_task import NewTask, Retry, Submitted
+from tq.protocol import Type, is_name
+from tq.task_calls import TaskCalls
+from tq.worker_calls import Grant, WorkerCalls, WorkerSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from tq.connection import Dial
+
+__all__ = ["Client", "Grant", "NewTask", "Retry", "Submitted", "WorkerSession"]
+
+DEADLINE_DEFAULT: Final = "10s"
+IN_FLIGHT_MAX: Final = 10_000
+
+
+class Client(TaskCalls, WorkerCalls):
+    """A client of one cluster, for one event loop.
+
+    It connects when it is first used, and again whenever it must.
+
+    Args:
+        servers: `"tq://h1:7401,h2:7401"`, `"h1:7401,h2:7401"` or a list of endpoints.
+        namespace: Where the queues live.
+        token: Proves who we are; never shown, logged or put into an error.
+        deadline: How long a call may take unless it says otherwise.
+        name: For the nodes' logs.
+        in_flight_max: Requests at one time; more wait for room.
+        rng: Draws the jitter of retries.
+        dial: Makes transports.
+
+    Raises:
+        ConfigError: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        namespace: str = "default",
+        token: str | None = None,
+        deadline: Duration = DEADLINE_DEFAULT,
+        name: str = "tq-client",
+        in_flight_max: int = IN_FLIGHT_MAX,
+        rng: random.Random | None = None,
+        dial: Dial = dial_tcp,
+    ) -> None:
+        if not is_name(namespace):
+            raise ConfigError(f"{namespace!r} cannot name a namespace")
+        if in_flight_max < 1:
+            raise ConfigError("in_flight_max must be 1 or more")
+        self.servers = parse_servers(servers)
+        self.namespace = namespace
+        self.name = name
+        self._deadline_s = seconds(deadline)
+        self._options = {"namespace": namespace}
+        if token is not None:
+            self._options["token"] = token
+        self._dial = dial
+        self._channel = Channel(
+            self.servers,
+            name=name,
+            options=self._options,
+            dial=dial,
+            rng=rng or random.Random(),  # noqa: S311 -- jitter is no secret
+            in_flight_max=in_flight_max,
+        )
+
+    def __repr__(self) -> str:
+        return f"Client({','.join(self.servers)!r}, namespace={self.namespace!r})"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(self, *, deadline: Duration | None = None) -> None:
+        """Find the leader now, rather than with the first call.
+
+        Raises:
+            Unavailable: No leader was found within the deadline; the text says what
+                each endpoint answered.
+            Rejected: The cluster does not want us, e.g. `Unauthenticated`.
+        """
+        await self._call(Type.HEARTBEAT, [0, []], deadline=deadline)
+
+    async def close(self) -> None:
+        """Give up what is in flight and close the connection; not to be used again."""
+        await self._channel.close()
+
+    # ----------------------------------------------------------------------- cluster
+
+    async def stats(self, *, deadline: Duration | None = None) -> dict[str, Any]:
+        """Count tasks by state and queue, and workers; linearizable."""
+        answer = await self._call(Type.GET_STATS, [], deadline=deadline, size=2)
+        return dict(answer[1])
+
+    async def workers(self, *, deadline: Duration | None = None) -> list[dict[str, Any]]:
+        """List the workers that have a session."""
+        answer = await self._call(Type.LIST_WORKERS, [], deadline=deadline, size=2)
+        return list(answer[1])
+
+    async def node_status(self, address: str, *, deadline: Duration = "1s") -> dict[str, Any]:
+        """Ask one node about itself, whatever its role.
+
+        Raises:
+            Unavailable: It did not answer; the text says why.
+        """
+        answer = await self._ask_node(address, Type.NODE_STATUS, deadline, size=2)
+        return dict(answer[1])
+
+    async def node_digest(self, address: str, *, deadline: Duration = "10s") -> tuple[int, bytes]:
+        """Have one node compute the digest over its whole state.
+
+        Returns:
+            Its applied index and the 32 bytes; replicas agree at the same index.
+
+        Raises:
+            Unavailable: It did not answer; the text says why.
+        """
+        answer = await self._ask_node(address, Type.DIGEST, deadline, size=3)
+        return int(answer[1]), bytes(answer[2])
+
+    async def _ask_node(
+        self, address: str, message_type: Type, deadline: Duration, *, size: int
+    ) -> list[Any]:
+        answer = await ask_node(
+            join_address(*split_address(address)),
+            message_type,
+            [],
+            dial=self._dial,
+            name=self.name,
+            options=self._options,
+            deadline_s=seconds(deadline),
+        )
+        return sized(answer, message_type, size)

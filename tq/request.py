@@ -1,0 +1,50 @@
+"""One request on its way to the leader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tq.protocol import Type
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tq.connection import Connection
+
+PARKED = frozenset({Type.CLAIM_TASK, Type.WAIT_RESULT})
+"""Requests that may rest at the server for up to a minute."""
+READS = frozenset(
+    {
+        Type.HEARTBEAT,
+        Type.QUERY_STATUS,
+        Type.WAIT_RESULT,
+        Type.GET_STATS,
+        Type.LIST_WORKERS,
+        Type.NODE_STATUS,
+        Type.DIGEST,
+    }
+)
+
+
+"""Requests that change nothing: whether one was executed does not matter."""
+
+
+class Request:
+    """One request on its way.
+
+    Attributes:
+        message_type: What it asks.
+        frame: The whole frame; never changed.
+        future: Gets the answer's payload, or the error.
+        connection: Where it was sent and may still be answered; None while unsent.
+        at_risk: Whether an earlier sending may have been accepted, unanswered.
+    """
+
+    __slots__ = ("at_risk", "connection", "frame", "future", "message_type")
+
+    def __init__(self, message_type: Type, frame: bytes, future: asyncio.Future[list[Any]]) -> None:
+        self.message_type = message_type
+        self.frame = frame
+        self.future = future
+        self.connection: Connection | None = None
+        self.at_risk = False
