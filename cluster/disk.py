@@ -102,9 +102,7 @@ def _family_options(family: str, cache: Cache) -> Options:
 
 
 class RocksDisk:
-    """The durable store of one node: families of opaque records, batches, one sync.
-
-    Not thread-safe but for `sync`, which may run in one other thread at a time.
+    """The durable store of one node; only `sync` may be called from another thread.
 
     Args:
         path: Directory of the database; made when it is missing.
@@ -155,11 +153,10 @@ class RocksDisk:
         )
 
     def _number(self, key: bytes) -> int:
-        stored = self.get(RAFT_META, key)
-        return 0 if stored is None else int(_U64.unpack(stored)[0])
+        return int(_U64.unpack(self.get(RAFT_META, key) or bytes(_U64.size))[0])
 
     def _drop_leftovers(self) -> None:
-        """Give back what an interrupted install, or the one before it, left in the other slot."""
+        """Give back the space of what an earlier generation, or half a one, left behind."""
         for family in self._machine_families:
             name = f"{family}@{1 - self._generation % 2}"
             # Deleted ranges leave no record, but files: both are asked for.
@@ -211,7 +208,7 @@ class RocksDisk:
         self._batch.delete_range(start, end, self._pending(family))
 
     def write(self) -> int | None:
-        """Hand the pending batch to the operating system, atomically over all families.
+        """Hand the pending batch to the system, atomically over all families.
 
         Returns:
             The batch's sequence number; it is durable once a `sync` that began later has
@@ -261,11 +258,7 @@ class RocksDisk:
         return DiskFailedError(self._failure)
 
     def get(self, family: str, key: bytes) -> bytes | None:
-        """Return a written record's value, or None.
-
-        Raises:
-            DiskDamagedError: A block of the database does not match its checksum.
-        """
+        """Return a written record's value, or None; `DiskDamagedError` if it is unreadable."""
         try:
             value: bytes | None = self._written(family).get(key)
         except Exception as error:

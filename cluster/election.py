@@ -22,6 +22,9 @@ class Election(State):
         self.pre_vote_round = 0
         self.pre_vote_won = False
         self.fast_until = NEVER
+        self.counted_leader = (0, 0)
+        self.transfer_until = NEVER
+        self.transfer_asked = False
 
     def election_wait_s(self) -> float:
         """How long to wait for a leader this time, drawn anew each time."""
@@ -136,6 +139,24 @@ class Election(State):
             self.win_pre_vote()
             self.campaign()
 
+    def on_transfer(self) -> None:
+        """Stop taking proposals and look for a successor."""
+        if self.role == LEADER and self.followers:
+            self.transfer_until = self.now + self.timing.election_max_s
+            self.transfer_asked = False
+            self.try_transfer()
+
+    def try_transfer(self) -> None:
+        """Ask the most advanced follower to stand, once it lacks nothing."""
+        ready = [
+            f
+            for f in self.followers.values()
+            if f.connected and f.counts and f.match == self.log.last_index
+        ]
+        if ready and not self.transfer_asked:
+            self.transfer_asked = True
+            self.send(ready[0].peer, TimeoutNow(self.term))
+
     def accept_leader(self, peer: int, term: int) -> None:
         """Follow the sender of a message only a leader sends.
 
@@ -146,14 +167,23 @@ class Election(State):
             self.become_follower(term)
         if self.leader_id is None:
             self.leader_id = peer
-            self.leader_changes += 1
+            self.count_leader(peer)
         elif self.leader_id != peer:
             raise InvariantBroken(f"two leaders in term {term}: {self.leader_id} and {peer}")
         self.role = FOLLOWER
         self.pre_vote_round += 1
         self.heard_at = self.followers[peer].heard_at = self.now
         self.fast_until = NEVER
-        self.reset_deadline()
+        self.pre_vote_won = False
+        # A deadline still further off than the shortest wait is as good as a new one.
+        if self.election_deadline < self.now + self.timing.election_min_s:
+            self.reset_deadline()
+
+    def count_leader(self, leader_id: int) -> None:
+        """Count changes of leader, not the times one was lost from sight and found again."""
+        if self.counted_leader != (self.term, leader_id):
+            self.counted_leader = (self.term, leader_id)
+            self.leader_changes += 1
 
     def lost_sight_of_leader(self) -> None:
         """The connection to the leader has closed: ask around at once.

@@ -3,8 +3,8 @@
 `Engine` is a `SyncObj` without thread, socket, clock or file. The stock class keeps what
 it does well: when to stand for election, when to beat, when to step down for want of
 answers (`doTick`). Everything that touches the log, the commit index or a vote is
-replaced, because the stock versions lose acknowledged entries; `docs/ARCHITECTURE.md`
-names the defects, `tests/unit/cluster/test_hazards.py` shows each of them.
+replaced, because the stock versions lose acknowledged entries: each defect is shown in
+`tests/unit/cluster/test_stock_hazards.py`, its absence here in `test_hazards_*.py`.
 
 The stock code is reached through name-mangled attributes, so its version is pinned and
 `STOCK_NAMES` lists every name relied on; a test asserts they exist.
@@ -13,7 +13,8 @@ The stock code is reached through name-mangled attributes, so its version is pin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pysyncobj import SyncObjConf, syncobj
@@ -57,9 +58,9 @@ STOCK_NAMES = (
 
 
 # The stock module takes time and chance from two of its globals, so they are the only
-# place where a node can be given its own: while an engine is stepping, they answer from
-# that step's `now` and that engine's `rng`. A SyncObj elsewhere in the process, stepped by
-# nobody, keeps the originals. Steps do not nest and one thread takes them.
+# place where a node can be given its own: while stock code runs for an engine, they answer
+# from that step's `now` and that engine's `rng`. A SyncObj elsewhere in the process keeps
+# the originals. One thread takes all steps.
 _stepping: list[Engine] = []
 _stock_monotonic: Callable[[], float] = syncobj.monotonicTime
 _stock_random = random
@@ -71,6 +72,15 @@ class _SteppedRandom:
     @staticmethod
     def random() -> float:
         return _stepping[-1].rng.random() if _stepping else _stock_random.random()
+
+
+@contextmanager
+def _stepped_by(engine: Engine) -> Iterator[None]:
+    _stepping.append(engine)
+    try:
+        yield
+    finally:
+        _stepping.pop()
 
 
 def _stepped_time() -> float:
@@ -204,8 +214,7 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
             raftMaxTimeout=timing.election_max_s,
             leaderFallbackTimeout=timing.check_quorum_s,
         )
-        self.enter()
-        try:
+        with _stepped_by(self):
             syncobj.SyncObj.__init__(
                 self,
                 Node(self.node_id),
@@ -213,14 +222,13 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
                 conf=conf,
                 transport=_Mailbox(self),
             )
-        finally:
-            self.leave()
 
     def stock_tick(self) -> None:
         """Run the stock `doTick`: election start, heartbeat, check of the quorum."""
         for peer, node in self._nodes.items():
             self._SyncObj__lastResponseTime[node] = self.followers[peer].heard_at
-        syncobj.SyncObj.doTick(self, 0.0)
+        with _stepped_by(self):
+            syncobj.SyncObj.doTick(self, 0.0)
 
     def stock_connected(self, peer: int, *, connected: bool) -> None:
         """Tell the stock code of a connection: it stands for election only with one."""
@@ -228,14 +236,6 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
             self._SyncObj__onNodeConnected(self._nodes[peer])
         else:
             self._SyncObj__onNodeDisconnected(self._nodes[peer])
-
-    def enter(self) -> None:
-        """Answer the stock code's questions for time and chance from this engine."""
-        _stepping.append(self)
-
-    def leave(self) -> None:
-        """Stop answering them."""
-        _stepping.pop()
 
     # ------------------------------------------------- what the stock code calls
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from cluster.bootstrap import Bootstrap, Output, Record, mismatch
 from cluster.handshake import Hello
-from cluster.identity import CLUSTER_ID_BYTES, BootstrapState, name_voters
+from cluster.identity import CLUSTER_ID_BYTES, BootstrapState
 from cluster.messages import Message
 from cluster.recovery import Storage
 
@@ -80,6 +80,7 @@ class Joining:
         self._connected: set[int] = set()
         self._joined: set[int] = set()
         self._ready: set[int] = set()
+        self._missing: tuple[int, ...] = ()
         node_id = storage.identity.node_id
         self.addresses: dict[int, tuple[str, str]] = {node_id: (own.client, own.http)}
         """(client address, HTTP address) of every node heard of since the start."""
@@ -94,9 +95,7 @@ class Joining:
         identity = self._storage.identity
         self._user.announce(identity.state, identity.cluster_id)
         self._carry_out(self._bootstrap.start())
-        if not self.takes_part:
-            missing = name_voters(self._bootstrap.waiting_for)
-            _log.info("first start: every voter must be reachable; not yet connected: %s", missing)
+        self._say_who_is_missing()
 
     def hello(self, to: int) -> Hello:
         """Return this node's hello as of now."""
@@ -122,6 +121,7 @@ class Joining:
         self._connected.add(peer)
         self.addresses[peer] = (hello.client_address, hello.http_address)
         self.state_said(peer, hello.state, hello.cluster_id)
+        self._say_who_is_missing()
 
     def disconnected(self, peer: int, reason: str) -> None:
         """Forget what a peer said."""
@@ -129,6 +129,7 @@ class Joining:
         self._connected.discard(peer)
         self._ready.discard(peer)
         self._bootstrap.peer_left(peer)
+        self._say_who_is_missing()
         if peer in self._joined:
             self._joined.discard(peer)
             self._user.parted(peer)
@@ -154,6 +155,13 @@ class Joining:
         """Pass the end of a read on."""
         self._user.drained()
 
+    def _say_who_is_missing(self) -> None:
+        """Tell the operator of a first start what it waits for, whenever that changes."""
+        missing = () if self.takes_part else tuple(self._bootstrap.waiting_for)
+        if missing and missing != self._missing:
+            _log.info("first start: waiting for every voter; not connected: %s", _named(missing))
+        self._missing = missing
+
     def _join(self) -> None:
         if self.takes_part:
             for peer in sorted(self._ready - self._joined):
@@ -175,3 +183,7 @@ class Joining:
             cluster_id = output.identity.cluster_id or b""
             _log.info("bootstrapped: cluster %s", cluster_id.hex())
             self._user.bootstrapped()
+
+
+def _named(nodes: tuple[int, ...]) -> str:
+    return ", ".join(f"node {node}" for node in nodes)

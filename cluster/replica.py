@@ -17,9 +17,7 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Protocol
 
 from cluster.disk import RocksDisk
@@ -38,18 +36,20 @@ from cluster.events import (
 )
 from cluster.faults import DiskDamagedError
 from cluster.identity import BootstrapState
-from cluster.interface import Listener, Machine, PeerStatus, Status, Timing
+from cluster.interface import Listener, Machine, PeerStatus, Status
 from cluster.joining import Joining, OwnAddresses
-from cluster.link import Limits
 from cluster.log import DamagedLog
 from cluster.messages import Message
 from cluster.recovery import OpenDisk, Storage
+from cluster.replica_config import ReplicaConfig
 from cluster.syncer import Syncer
 from cluster.ticker import Ticker
-from cluster.transport import Address, PeerTransport
+from cluster.transport import PeerTransport
 from cluster.watermark import HighWater
 
 _log = logging.getLogger(__name__)
+
+__all__ = ["Replica", "ReplicaConfig", "ReplicaListener"]
 
 
 class ReplicaListener(Listener, Protocol):
@@ -57,38 +57,6 @@ class ReplicaListener(Listener, Protocol):
 
     def read_done(self, context: object, ok: bool) -> None:
         """A read barrier is through (True), or this node cannot say that it leads (False)."""
-
-
-@dataclass(frozen=True)
-class ReplicaConfig:
-    """Who a replica is and where.
-
-    Attributes:
-        node_id: This node; a key of `addresses`.
-        addresses: Where each voter listens for peers, as the cluster knows it. A cluster of
-            one starts alone at once.
-        data_dir: The node's directory.
-        families: The machine's families.
-        peer_addresses: Where this node reaches some of them instead (proxies, NAT).
-        bind: Where this node listens, its entry of `addresses` unless given.
-        client_address: Told to the peers: where this node's clients connect (host:port).
-        http_address: Told to the peers: where its HTTP interface listens (host:port).
-        timing: Durations of the engine.
-        limits: Bounds of the connections.
-        loopback_only: See `cluster.transport.PeerTransport`.
-    """
-
-    node_id: int
-    addresses: Mapping[int, Address]
-    data_dir: Path
-    families: Sequence[str]
-    peer_addresses: Mapping[int, Address] = field(default_factory=dict)
-    bind: Address | None = None
-    client_address: str = ""
-    http_address: str = ""
-    timing: Timing = field(default_factory=Timing)
-    limits: Limits = field(default_factory=Limits)
-    loopback_only: bool = True
 
 
 class Replica:

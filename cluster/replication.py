@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cluster.events import Durable, Propose
 from cluster.interface import AMNESIAC_KEY, RAFT_META
 from cluster.log import NO_OP
-from cluster.messages import AppendEntries, AppendReply, TimeoutNow
+from cluster.messages import AppendEntries, AppendReply
 from cluster.state import (
     LEADER,
     NEVER,
@@ -33,8 +33,6 @@ class Replication(State):
         """Give this part's fields their first values."""
         super().set_up()
         self.spread_at: float | None = None
-        self.transfer_until = NEVER
-        self.transfer_asked = False
 
     # ------------------------------------------------------------------ leader
 
@@ -42,7 +40,7 @@ class Replication(State):
         """Take office: append a no-op, find out where each follower stands."""
         self.role = LEADER
         self.leader_id = self.node_id
-        self.leader_changes += 1
+        self.count_leader(self.node_id)
         self.transfer_until = NEVER
         for follower in self.followers.values():
             follower.start_probing(self.log.last_index + 1, self.sequence)
@@ -226,24 +224,6 @@ class Replication(State):
             self.spread_at = self.now + self.timing.spread_s
         if self.reads:
             self.check_reads()
-
-    def on_transfer(self) -> None:
-        """Stop taking proposals and look for a successor."""
-        if self.role == LEADER and self.followers:
-            self.transfer_until = self.now + self.timing.election_max_s
-            self.transfer_asked = False
-            self.try_transfer()
-
-    def try_transfer(self) -> None:
-        """Ask the most advanced follower to stand, once it lacks nothing."""
-        ready = [
-            f
-            for f in self.followers.values()
-            if f.connected and f.counts and f.match == self.log.last_index
-        ]
-        if ready and not self.transfer_asked:
-            self.transfer_asked = True
-            self.send(ready[0].peer, TimeoutNow(self.term))
 
     # ---------------------------------------------------------------- follower
 

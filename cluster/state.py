@@ -162,6 +162,7 @@ class State:
     cluster_id: bytes
     spread_at: float | None
     pre_vote_won: bool
+    transfer_until: float
     fast_until: float
     election_deadline: float
     heard_at: float
@@ -257,6 +258,7 @@ class State:
             applied.append((index, outcome, context))
             if changes is not None:
                 self.save_checkpoint(index, term, changes)
+                self.write_batch()  # the next entry may read what the machine has let go of
 
     # What the parts owe each other.
 
@@ -300,6 +302,10 @@ class State:
         """A leader of this or a newer term has spoken."""
         raise NotImplementedError
 
+    def count_leader(self, leader_id: int) -> None:
+        """Note who leads this term."""
+        raise NotImplementedError
+
     def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
         """A follower answered a message of this term."""
         raise NotImplementedError
@@ -320,6 +326,10 @@ class State:
         """Let the stock election start only with a majority's consent."""
         raise NotImplementedError
 
+    def try_transfer(self) -> None:
+        """Ask a follower that lacks nothing to stand for election."""
+        raise NotImplementedError
+
     def disk_stalled(self) -> bool:
         """Whether this node's own disk has been silent for too long."""
         raise NotImplementedError
@@ -330,12 +340,4 @@ class State:
 
     def stock_connected(self, peer: int, *, connected: bool) -> None:
         """Tell the stock code of a connection."""
-        raise NotImplementedError
-
-    def enter(self) -> None:
-        """Begin to answer the stock code's questions for time and chance."""
-        raise NotImplementedError
-
-    def leave(self) -> None:
-        """Stop answering them."""
         raise NotImplementedError

@@ -127,15 +127,12 @@ class Steps(Election, Replication, Snapshots, Reads):
         self.now = max(now, self.now)
         self.ready = ready = Ready()
         before = (self.role, self.term, self.leader_id)
-        self.enter()
         try:
             self._handlers[type(event)](event)
             self._finish_step(event)
         except Exception as error:  # noqa: BLE001  # after any of them memory and disk may disagree
             self._halt(error)
             return ready
-        finally:
-            self.leave()
         ready.role_changed = before != (self.role, self.term, self.leader_id)
         ready.tick_at = self._tick_at()
         return ready
@@ -210,8 +207,13 @@ class Steps(Election, Replication, Snapshots, Reads):
         follower.connected = True
         self.stock_connected(event.peer, connected=True)
         if self.role == LEADER:
-            follower.start_probing(follower.match + 1, self.sequence)
+            self.look_again(follower)
             self.probe(follower)
+
+    def look_again(self, follower: Follower) -> None:
+        """What was under way is lost. Go on from what is known, or from the log's end."""
+        known = follower.match or self.log.last_index
+        follower.start_probing(known + 1, self.sequence)
 
     def _on_disconnected(self, event: PeerDisconnected) -> None:
         follower = self.followers.get(event.peer)
@@ -220,7 +222,7 @@ class Steps(Election, Replication, Snapshots, Reads):
         follower.connected = False
         self.stock_connected(event.peer, connected=False)
         if self.role == LEADER:
-            follower.start_probing(follower.match + 1, self.sequence)
+            self.look_again(follower)
         elif self.leader_id == event.peer:
             self.lost_sight_of_leader()
 

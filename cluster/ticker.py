@@ -21,6 +21,8 @@ class Ticker:
         self._loop = asyncio.get_running_loop()
         self._steady: asyncio.TimerHandle | None = None
         self._early: asyncio.TimerHandle | None = None
+        self._early_at = 0.0
+        """When the early tick is due: not every event loop's handle tells."""
 
     def start(self) -> None:
         """Tick now, and from now on."""
@@ -35,10 +37,10 @@ class Ticker:
         """
         at = max(at, self._loop.time() + _EARLY_MIN_S)
         if self._early is not None:
-            if self._early.when() <= at:
+            if self._early_at <= at:
                 return
             self._early.cancel()
-        self._early = self._loop.call_at(at, self._fire)
+        self._early, self._early_at = self._loop.call_at(at, self._fire), at
 
     def stop(self) -> None:
         """Never call back again."""

@@ -37,6 +37,10 @@ class RaftHealth(Protocol):
         """The leader this node follows or is."""
 
     @property
+    def amnesiac(self) -> bool:
+        """It may have forgotten what it confirmed; it does not vote until it is filled again."""
+
+    @property
     def commit_index(self) -> int:
         """Highest index known to be on a quorum."""
 
@@ -150,7 +154,7 @@ def application(views: Views) -> web.Application:
 
 
 async def readiness(views: Views) -> list[Check]:
-    """Whether this node is worth talking to: it knows a leader and has caught up.
+    """Whether this node is worth talking to: it knows a leader, its memory, and has caught up.
 
     Caught up means with the commit index as it was when the check began, for which it waits
     up to a second: under load the newest index is never reached.
@@ -160,14 +164,15 @@ async def readiness(views: Views) -> list[Check]:
     if raft is None:
         return [stopping, Check("leader", "still starting"), Check("applied", "still starting")]
     leader = Check("leader", "" if raft.leader_id is not None else "no leader known")
+    memory = Check("memory", "its disk was lost; a leader fills it again" if raft.amnesiac else "")
     goal = raft.commit_index
     for _ in range(_CATCH_UP_POLLS_MAX):
         if raft.applied_index >= goal:
-            return [stopping, leader, Check("applied", "")]
+            return [stopping, leader, memory, Check("applied", "")]
         await asyncio.sleep(_CATCH_UP_POLL_S)
         raft = views.raft() or raft
     lag = Check("applied", f"executed {raft.applied_index} of {goal} entries")
-    return [stopping, leader, lag if raft.applied_index < goal else Check("applied", "")]
+    return [stopping, leader, memory, lag if raft.applied_index < goal else Check("applied", "")]
 
 
 def _health(request: web.Request, checks: list[Check]) -> web.Response:

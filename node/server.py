@@ -12,8 +12,8 @@ from typing import Final
 
 from cluster.disk import RocksDisk
 from cluster.faults import StartError
-from cluster.interface import Status, Timing
-from cluster.replica import Replica, ReplicaConfig
+from cluster.interface import Status
+from cluster.replica import Replica
 from node import logs
 from node.addresses import Address
 from node.archive import DiskArchive
@@ -23,11 +23,11 @@ from node.config import Config
 from node.figures import node_status, task_facts
 from node.http import HttpListener, Views
 from node.metrics import Metrics, Sources
-from node.session import Limits
-from node.surroundings import Rules, Surroundings
+from node.settings import limits, open_disk, replica_config, rules
+from node.surroundings import Surroundings
 from node.tcp import ClientServer
 from node.version import version
-from statemachine import FAMILIES, Machine
+from statemachine import Machine
 from tq.protocol import IDLE_MS
 
 TICK_S: Final = 0.05
@@ -110,12 +110,12 @@ class Node:
         self._broker = Broker(
             self._machine,
             consensus,
-            rules=_rules(config),
+            rules=rules(config),
             around=self._surroundings(),
             observer=self._metrics,
         )
         self._clients = ClientServer(
-            self._broker.dispatcher, limits=_limits(config), now_s=time.monotonic
+            self._broker.dispatcher, limits=limits(config), now_s=time.monotonic
         )
         listen = config.client_listen
         try:
@@ -126,7 +126,9 @@ class Node:
             config.broker.advertised_address or Address(listen.host, bound[1])
         )
         replica = Replica(
-            self._replica_config(),
+            replica_config(
+                config, client_address=self.client_address, http_address=self.http_address
+            ),
             self._machine,
             self._broker,
             observe_sync=self._metrics.observe_fsync,
@@ -195,30 +197,8 @@ class Node:
             metrics=self._metrics.render,
         )
 
-    def _replica_config(self) -> ReplicaConfig:
-        config = self._config
-        shortest, longest = config.raft.election_timeout
-        own = config.raft_listen or Address("127.0.0.1", 0)
-        return ReplicaConfig(
-            node_id=config.node_id,
-            addresses=config.raft.peers or {config.node_id: own},
-            data_dir=config.data_dir,
-            families=FAMILIES,
-            peer_addresses=config.raft.peer_addresses,
-            bind=own,
-            client_address=self.client_address,
-            http_address=self.http_address,
-            timing=Timing(
-                election_min_s=shortest.ms / 1000,
-                election_max_s=longest.ms / 1000,
-                heartbeat_s=config.raft.heartbeat_interval.ms / 1000,
-                log_tail_bytes=config.raft.log_tail.bytes,
-            ),
-        )
-
     def _open_disk(self, path: Path, families: Sequence[str]) -> RocksDisk:
-        sync = self._config.persistence.sync
-        disk = RocksDisk(path, families) if sync else _UnsyncedDisk(path, families)
+        disk = open_disk(path, families, sync=self._config.persistence.sync)
         self._archive.attach(disk)
         return disk
 
@@ -278,7 +258,7 @@ class Node:
     def _took_over(self) -> None:
         """Say where the file and the cluster differ: the cluster's settings count."""
         settings = self._machine.settings._asdict()
-        for name, value in _rules(self._config).seed.items():
+        for name, value in rules(self._config).seed.items():
             if settings[name] != value:
                 self._log.warning(
                     "setting_differs", setting=name, file=value, cluster=settings[name]
@@ -288,17 +268,6 @@ class Node:
         self._log.critical("node_failed", text=text)
         if not self.failure.done():
             self.failure.set_result(text)
-
-
-class _UnsyncedDisk(RocksDisk):
-    """A database that leaves the time of its syncs to the operating system.
-
-    It survives the end of this process, not a power cut: for throw-away nodes only.
-    """
-
-    def sync(self) -> int:
-        """Claim that everything written is durable."""
-        return self.sequence
 
 
 class _Consensus:
@@ -316,29 +285,6 @@ class _Consensus:
         replica = self._node._replica  # noqa: SLF001 - one object in two halves
         assert replica is not None, "nobody leads before the replica has started"
         replica.read_barrier(context)
-
-
-def _rules(config: Config) -> Rules:
-    broker, persistence = config.broker, config.persistence
-    return Rules(
-        node_id=config.node_id,
-        payload_max_bytes=broker.payload_max.bytes,
-        session_s=broker.worker_lease_timeout.ms / 1000,
-        compaction_s=persistence.compaction_interval.ms / 1000,
-        seed={
-            "queue_depth_threshold": broker.queue_depth_threshold,
-            "retention_ms": persistence.completed_task_retention.ms,
-            "claim_max": broker.batch_claim_size,
-            "lease_ms": broker.worker_lease_timeout.ms,
-        },
-    )
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(
-        connections_max=config.broker.max_connections,
-        frame_max_bytes=config.broker.frame_max.bytes,
-    )
 
 
 async def _until(condition: Callable[[], bool], *, timeout_s: float) -> None:

@@ -154,13 +154,13 @@ class LocalCluster:
         """All client addresses, as `--servers` takes them."""
         return ",".join(node.client_address for node in self.nodes.values())
 
-    def start(self, *, timeout_s: float = 30) -> LocalNode:
+    def start(self, *, timeout_s: float = 60) -> LocalNode:
         """Start every node and wait for a leader that accepts work; return it."""
         for node in self.nodes.values():
             node.start()
         return self.wait_ready(timeout_s=timeout_s)
 
-    def wait_ready(self, *, timeout_s: float = 30) -> LocalNode:
+    def wait_ready(self, *, timeout_s: float = 60) -> LocalNode:
         """Wait until all running nodes are ready and agree on one leader; return it."""
 
         def agreed() -> LocalNode | None:

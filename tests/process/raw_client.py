@@ -9,7 +9,7 @@ import struct
 import time
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it ships no types
 
 HELLO, REGISTER_WORKER, SUBMIT_TASK, CLAIM_TASK, TASK_RESULT, QUERY_STATUS = 1, 2, 5, 7, 8, 13
 ACK, NACK, REDIRECT = 0x80, 0x81, 0x82
@@ -25,6 +25,12 @@ class RawClient:
         if hello:
             kind, self.info = self.request(HELLO, 1, "raw-client", {})
             assert kind == ACK, self.info
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def request(self, kind: int, *fields: Any) -> tuple[int, list[Any]]:
         """Send one request; return the answer's type and its fields after the request id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,10 @@ def test_three_guarded_nodes_elect_replicate_restart_and_agree(cluster: LocalClu
 
 
 def submit(cluster: LocalCluster, count: int) -> None:
-    client = RawClient(cluster.wait_leader().client_address)
-    for _ in range(count):
-        assert ACK == client.request(SUBMIT_TASK, new_task_id(), "default", "x", b"payload", {})[0]
-    client.close()
+    with RawClient(cluster.wait_leader().client_address) as client:
+        for _ in range(count):
+            request: tuple[Any, ...] = (SUBMIT_TASK, new_task_id(), "default", "x", b"p", {})
+            assert ACK == client.request(*request)[0]
 
 
 def test_the_guard_ends_this_very_call() -> None:

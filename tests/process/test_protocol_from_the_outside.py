@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -57,10 +58,11 @@ def test_a_follower_redirects_a_submit_and_a_claim_to_the_leader(
 
     client = connect(follower.client_address)
 
-    for request in (
+    requests: list[tuple[Any, ...]] = [
         (SUBMIT_TASK, new_task_id(), "default", "echo", b"", {}),
         (CLAIM_TASK, session, ["default"], 1, 0),
-    ):
+    ]
+    for request in requests:
         kind, (address, term) = client.request(*request)
         assert (REDIRECT, leader.client_address) == (kind, address)
         assert term >= 1
@@ -89,7 +91,7 @@ def test_a_bad_frame_gets_one_clear_error_and_harms_nobody_else(
         assert (NACK, code) == (kind, answer[1]), answer
         assert client.closed()
 
-    request = (SUBMIT_TASK, new_task_id(), "default", "echo", b"", {})
+    request: tuple[Any, ...] = (SUBMIT_TASK, new_task_id(), "default", "echo", b"", {})
     assert ACK == bystander.request(*request)[0]
 
 

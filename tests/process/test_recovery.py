@@ -31,28 +31,26 @@ SMALL_LOG = "raft:\n  log_tail: 64KiB\n"
 
 
 def submit_many(cluster: LocalCluster, count: int, *, size: int = 64) -> None:
-    client = RawClient(cluster.wait_leader().client_address)
-    for first in range(0, count, 500):
-        tasks = [
-            [new_task_id(), "default", "x", os.urandom(size), {}]
-            for _ in range(min(500, count - first))
-        ]
-        kind, (answers,) = client.request(SUBMIT_BATCH, tasks)
-        assert ACK == kind
-        assert all(answer[0] == 0 for answer in answers), answers[:3]
-    client.close()
+    with RawClient(cluster.wait_leader().client_address) as client:
+        for first in range(0, count, 500):
+            tasks = [
+                [new_task_id(), "default", "x", os.urandom(size), {}]
+                for _ in range(min(500, count - first))
+            ]
+            kind, (answers,) = client.request(SUBMIT_BATCH, tasks)
+            assert ACK == kind
+            assert all(answer[0] == 0 for answer in answers), answers[:3]
 
 
 def run_some(cluster: LocalCluster, count: int) -> None:
     """Claim and complete `count` tasks."""
-    client = RawClient(cluster.wait_leader().client_address)
-    session = client.request(REGISTER_WORKER, new_task_id(), "w", ["default"], {})[1][0]
-    done = 0
-    while done < count:
-        for grant in client.request(CLAIM_TASK, session, ["default"], 10, 5_000)[1][0]:
-            assert ACK == client.request(TASK_RESULT, grant[0], grant[1], 0, b"ok", "")[0]
-            done += 1
-    client.close()
+    with RawClient(cluster.wait_leader().client_address) as client:
+        session = client.request(REGISTER_WORKER, new_task_id(), "w", ["default"], {})[1][0]
+        done = 0
+        while done < count:
+            for grant in client.request(CLAIM_TASK, session, ["default"], 3, 5_000)[1][0]:
+                assert ACK == client.request(TASK_RESULT, grant[0], grant[1], 0, b"ok", "")[0]
+                done += 1
 
 
 def follower(cluster: LocalCluster) -> LocalNode:
@@ -130,11 +128,11 @@ def test_replicas_started_with_different_files_keep_equal_digests(
     }
     cluster = make_cluster(configuration=files)
     cluster.start()
-    client = RawClient(cluster.wait_leader().client_address)
     refused = 0
-    for _ in range(60):
-        kind, answer = client.request(SUBMIT_TASK, new_task_id(), "default", "x", b"", {})
-        refused += kind == NACK and answer[0] == "QUEUE_FULL"
+    with RawClient(cluster.wait_leader().client_address) as client:
+        for _ in range(60):
+            kind, answer = client.request(SUBMIT_TASK, new_task_id(), "default", "x", b"", {})
+            refused += kind == NACK and answer[0] == "QUEUE_FULL"
     run_some(cluster, 20)
     old_leader = cluster.wait_leader()
     old_leader.kill()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cluster.state import LEADER
 
 if TYPE_CHECKING:
-    from tests.simulation.world import SimNode, World
+    from tests.simulation.node import SimNode
+    from tests.simulation.world import World
 
 
 class Violation(Exception):  # noqa: N818  # what was found, not who erred

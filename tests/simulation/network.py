@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cluster.messages import Message, decode
@@ -160,6 +159,3 @@ class Network:
     def heal(self) -> None:
         for link in sorted(self.cut):
             self.unblock(link)
-
-
-Action = Callable[..., None]

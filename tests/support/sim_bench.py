@@ -7,7 +7,7 @@ disk never finishes a sync, and `transit` can be read, reordered and edited in b
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cluster.engine import Engine
 from cluster.events import (
@@ -148,9 +148,11 @@ class Bench:
         self._send(node, free)
         self.step(node, Durable(sequence))
 
-    def settle(self, rounds: int = 10_000) -> None:
-        """Deliver and sync until nothing moves."""
-        for _ in range(rounds):
+    def settle(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Deliver and sync until nothing moves, or until something is so."""
+        for _ in range(10_000):
+            if until():
+                return
             if self.transit:
                 sender, to, message = self.transit.pop(0)
                 if (sender, to) not in self.cut:
@@ -182,14 +184,21 @@ class Bench:
 
     def elect(self, node: int) -> Engine:
         """Make a node stand, with nobody hearing another leader, and let it win."""
+        engine = self.elect_only(node)
+        self.settle()
+        return engine
+
+    def elect_only(self, node: int) -> Engine:
+        """The same, stopping at the moment of the win: nothing it sent has arrived."""
         for engine in self.engines.values():
             engine.heard_at = NEVER
-        self.engines[node].election_deadline = NEVER
+        chosen = self.engines[node]
+        chosen.election_deadline = NEVER
         self.now += 0.001
         self.step(node, Tick())
-        self.settle()
-        assert self.engines[node].role == LEADER, self.engines[node].status
-        return self.engines[node]
+        self.settle(until=lambda: chosen.role == LEADER)
+        assert chosen.role == LEADER, chosen.status
+        return chosen
 
     def propose(self, node: int, name: str) -> None:
         self.step(node, Propose(name.encode(), None, name))

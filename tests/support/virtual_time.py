@@ -1,8 +1,8 @@
 """An event loop whose clock jumps: a test of a ten second deadline takes no time.
 
 When nothing is ready to run, the clock moves to the next timer at once. When there is
-no timer either, everything waits for something that will never come, and the loop
-raises instead of hanging.
+no timer either, or only timers that come again and again until `PATIENCE_S`, the test
+waits for something that will never come, and the loop raises instead of hanging.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import functools
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
+
+PATIENCE_S = 6 * 3600.0
+"""Virtual seconds that a test may take."""
 
 Arguments = ParamSpec("Arguments")
 
@@ -25,6 +28,8 @@ class _Selector(selectors.SelectSelector):
         if timeout is None:
             raise RuntimeError("deadlock: everything waits and no timer is set")
         self.now_s += max(0.0, timeout)
+        if self.now_s > PATIENCE_S:
+            raise RuntimeError(f"nothing came of {PATIENCE_S / 3600:g} hours of waiting")
         return super().select(0)
 
 

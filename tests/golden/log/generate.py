@@ -31,6 +31,8 @@ FOLDER = Path(__file__).parent
 LOG = FOLDER / "v1.bin"
 DIGESTS = FOLDER / "v1.digests"
 
+Scene = Iterator[tuple[int, list[bytes]]]
+
 CHECKPOINT_EVERY = 7
 """Entries between the checkpoints that the replay forces."""
 
@@ -45,14 +47,20 @@ OPTIONS: dict[str, int] = {
 }
 
 
-def script() -> Iterator[tuple[int, list[bytes]]]:
+def token(index: int, position: int = 0) -> int:
+    """Return the token, place or session that this position of this entry gives."""
+    return (index << POSITION_BITS) + position
+
+
+def script() -> Scene:
     """Give (time after the start, commands) of each entry."""
+    yield from submitted_and_claimed()
+    yield from settled_and_retired()
 
-    def token(index: int, position: int = 0) -> int:
-        return (index << POSITION_BITS) + position
 
-    kind = CommandType
-    first, second = token(2), token(2, 1)
+def submitted_and_claimed() -> Scene:
+    """Give entries 1 to 6."""
+    kind, first = CommandType, token(2)
     yield 0, [encode_internal(ChangeSettings((("claim_max", 100), ("retention_ms", 5000))))]
     yield (
         1,
@@ -77,6 +85,11 @@ def script() -> Iterator[tuple[int, list[bytes]]]:
     yield 3, [command(kind.SUBMIT_BATCH, 8, batch)]
     yield 4, [command(kind.CLAIM_TASK, 9, first, ["a", "b"], 4, 0)]
     yield 4, [command(kind.CLAIM_TASK, 9, first, ["a", "b"], 4, 0)]
+
+
+def settled_and_retired() -> Scene:
+    """Give the other entries."""
+    kind, second = CommandType, token(2, 1)
     yield (
         5,
         [

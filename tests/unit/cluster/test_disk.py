@@ -242,6 +242,20 @@ def test_a_crash_at_any_step_of_an_install_leaves_one_whole_generation(
             recovered.close()
 
 
+def test_the_old_generation_is_emptied_by_the_batch_that_leaves_it(
+    opener: Opener, tmp_path: Path
+) -> None:
+    disk = opener(tmp_path / "db")
+    disk.put("pending", b"old", b"x")
+    disk.write()
+    disk.begin_install()
+    disk.add_install([("pending", b"new", b"x")])
+    disk.finish_install()
+    disk.write()
+    assert list(disk._columns["pending@0"].items()) == []
+    assert all_records(disk) == {b"new": b"x"}
+
+
 def test_what_an_unfinished_install_left_is_gone_after_open(opener: Opener, tmp_path: Path) -> None:
     disk = opener(tmp_path / "db")
     disk.begin_install()

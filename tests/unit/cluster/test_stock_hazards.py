@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from pysyncobj import syncobj
 
 from tests.support.sim_stock import Clock, StockNode, stock_clock
 
@@ -62,24 +63,23 @@ def test_stock_leader_without_a_majority_leads_on_for_half_a_minute(stock_clock:
     assert node._isLeader()
 
 
+class UntouchedNode(StockNode):
+    """Executes commands as the stock code does."""
+
+    _SyncObj__doApplyCommand = syncobj.SyncObj._SyncObj__doApplyCommand  # PySyncObj's name
+
+
 def test_stock_decodes_commands_with_a_decoder_that_runs_code(
     stock_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seen(_data: bytes) -> object:
         raise AssertionError("decoded")
 
-    node = StockNode(stock_clock)
-    del StockNode._SyncObj__doApplyCommand
-    try:
-        monkeypatch.setattr(pickle, "loads", seen)
-        monkeypatch.setattr(pickle, "_loads", seen)
-        with pytest.raises(AssertionError, match="decoded"):
-            node._SyncObj__doApplyCommand(b"\x00" + b"anything")
-    finally:
-        StockNode._SyncObj__doApplyCommand = _execute
-
-
-_execute = StockNode._SyncObj__doApplyCommand
+    node = UntouchedNode(stock_clock)
+    monkeypatch.setattr(pickle, "loads", seen)
+    monkeypatch.setattr(pickle, "_loads", seen)
+    with pytest.raises(AssertionError, match="decoded"):
+        node._SyncObj__doApplyCommand(b"\x00" + b"anything")
 
 
 def _single(clock: Clock) -> StockNode:
@@ -126,10 +126,9 @@ def test_stock_repeats_entries_behind_one_it_cannot_read(stock_clock: Clock) -> 
 
     def execute(command: bytes) -> object:
         if command == b"b":
-            from pysyncobj.syncobj import SyncObjExceptionWrongVer  # noqa: PLC0415  # stock only
-
-            raise SyncObjExceptionWrongVer(9)
-        return node.executed.append(command)
+            raise syncobj.SyncObjExceptionWrongVer(9)
+        node.executed.append(command)
+        return None
 
     node.execute = execute
     node.follow([_entry("c", 4)], commit_index=4, prev=3)
@@ -145,9 +144,7 @@ def test_stock_commits_its_own_tail_on_an_empty_snapshot_chunk(stock_clock: Cloc
 
 def test_stock_confirms_a_snapshot_it_could_not_load(stock_clock: Clock) -> None:
     node = _follower(stock_clock)
-    node.receive(
-        2, type="append_entries", term=2, commit_index=1, serialized=(b"junk", True, True)
-    )
+    node.receive(2, type="append_entries", term=2, commit_index=1, serialized=(b"junk", True, True))
     assert node.recorder.sent[-1][1]["success"] is True
 
 

@@ -204,9 +204,29 @@ async def test_a_wrong_address_is_named_where_it_is_configured(
     swapped = {**addresses, 2: addresses[1]}
     await start(three, swapped)
     await three.until("connected", 1)
-    text = f"node 1 answers at 127.0.0.1:{addresses[1][1]}, where node 2 was expected"
-    await until_logged(caplog, text)
+    port = addresses[1][1]
+    await until_logged(
+        caplog, f"127.0.0.1:{port} refused: node 3 looks for node 2 where node 1 answers"
+    )
     assert ("connected", 2) not in three.heard
+
+
+async def test_an_answer_of_the_wrong_node_is_not_taken(
+    start: Start, addresses: dict[int, Address], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer_as_two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await RawPeer(reader, writer).say(*hello_of(2, 3).to_list())
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer_as_two, *addresses[1])
+    three = Handler(3)
+    await start(three, {1: addresses[1], 3: addresses[3]})
+    await until_logged(
+        caplog, f"node 2 answers at 127.0.0.1:{addresses[1][1]}, where node 1 was expected"
+    )
+    assert three.heard == []
+    server.close()
 
 
 async def test_a_node_that_dials_itself_says_so(
@@ -278,7 +298,7 @@ async def test_strangers_are_cut_off_before_the_handshake(
     start: Start, addresses: dict[int, Address], data: bytes
 ) -> None:
     one = Handler(1)
-    await start(one)
+    await start(one, limits=Limits(handshake_s=3600.0))
     friend = await RawPeer.join(addresses[1], hello_of(2, 1))
     stranger = await RawPeer.dial(addresses[1])
     stranger.writer.write(data)

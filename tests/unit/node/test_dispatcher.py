@@ -178,6 +178,18 @@ def test_bytes_that_are_no_request_end_their_connection_only(
     assert not good.wire.is_closed
 
 
+def test_nothing_is_written_after_the_answer_that_ends_a_connection(world: World) -> None:
+    client = world.client()
+    world.consensus.holds = True
+    client.send(Type.SUBMIT_TASK, world.task_id(), "q", "n", b"", {})
+    world.loop.run()
+    client.send_raw(Type.SUBMIT_TASK, b"\xc1")
+    world.loop.run()
+    world.consensus.apply()
+
+    assert [answer[1] for _, answer in client.answers()] == ["MALFORMED"]
+
+
 @pytest.mark.parametrize("type_", [0x00, 0x13, 0x40, 0x41, 0x44, 0x7F, 0x80, 0x81, 0xFF])
 def test_an_unknown_type_is_refused_and_the_connection_lives(world: World, type_: int) -> None:
     client = world.client()

@@ -18,6 +18,7 @@ from node.http import HttpListener, Views
 @dataclass
 class Raft:
     leader_id: int | None = 1
+    amnesiac: bool = False
     commit_index: int = 10
     applied_index: int = 10
 
@@ -90,7 +91,7 @@ async def test_being_alive_does_not_depend_on_a_leader(node: Node, client: Clien
 async def test_a_node_with_a_leader_that_caught_up_is_ready(node: Node, client: Client) -> None:
     async with client.get(f"{node.url}/readyz?verbose") as answer:
         assert answer.status == 200
-        assert await answer.text() == "[+]serving ok\n[+]leader ok\n[+]applied ok\n"
+        assert await answer.text() == "[+]serving ok\n[+]leader ok\n[+]memory ok\n[+]applied ok\n"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,11 @@ async def test_a_node_with_a_leader_that_caught_up_is_ready(node: Node, client: 
         (None, False, "[-]leader still starting\n[-]applied still starting\n"),
         (Raft(), True, "[-]serving shutting down\n"),
         (Raft(applied_index=7), False, "[-]applied executed 7 of 10 entries\n"),
+        (
+            Raft(amnesiac=True),
+            False,
+            "[-]memory its disk was lost; a leader fills it again\n",
+        ),
     ],
 )
 async def test_a_node_that_is_not_ready_says_why(
@@ -134,7 +140,7 @@ async def test_ready_means_caught_up_with_where_the_check_began(
 
     checks = await http.readiness(views)
 
-    assert ["", "", ""] == [check.flaw for check in checks]
+    assert ["", "", "", ""] == [check.flaw for check in checks]
 
 
 async def test_catching_up_is_waited_for_with_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +149,7 @@ async def test_catching_up_is_waited_for_with_a_bound(monkeypatch: pytest.Monkey
 
     checks = await http.readiness(node.views())
 
-    assert "executed 3 of 10 entries" == checks[2].flaw
+    assert "executed 3 of 10 entries" == checks[-1].flaw
 
 
 async def test_status_is_the_document_as_json(node: Node, client: Client) -> None:
@@ -153,7 +159,7 @@ async def test_status_is_the_document_as_json(node: Node, client: Client) -> Non
         assert {
             "node_id": 1,
             "digest": "01ff",
-            "raft": {"leader_id": 1, "commit_index": 10, "applied_index": 10},
+            "raft": {"leader_id": 1, "amnesiac": False, "commit_index": 10, "applied_index": 10},
             "voters": [1, 2],
         } == await answer.json()
 

@@ -232,15 +232,16 @@ def test_a_leader_that_has_its_majority_is_believed_when_only_it_can_be_seen() -
     assert (6, "DEGRADED") == (code, report["verdict"])
 
 
-def test_a_deposed_leader_is_not_taken_for_the_leader() -> None:
+@pytest.mark.parametrize("deposed", [1, 3])
+def test_a_deposed_leader_is_not_taken_for_the_leader(deposed: int) -> None:
     client = healthy()
-    client.nodes["n1:7401"]["term"] = 7
-    for address in ("n2:7401", "n3:7401"):
-        client.nodes[address] |= {"term": 8, "leader_id": 2}
-    client.nodes["n2:7401"]["role"] = "leader"
+    for node_id, address in NODES.items():
+        role = "leader" if node_id == 2 else "follower"
+        client.nodes[address] |= {"role": role, "term": 9, "leader_id": 2}
+    client.nodes[NODES[deposed]] |= {"role": "leader", "term": 8, "leader_id": deposed}
     code, report = cluster(client)
     assert (6, 2) == (code, report["leader_id"])
-    assert "outdated" == report["nodes"][0]["state"]
+    assert "outdated" == report["nodes"][deposed - 1]["state"]
 
 
 def test_a_member_far_behind_is_not_healthy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,18 @@ async def test_an_answer_after_the_deadline_harms_nobody() -> None:
         (await n1.next(Type.SUBMIT_TASK)).ack(2)
         assert (await submitting).log_index == 2
     assert n1.count(Type.HELLO) == 1
+
+
+@in_virtual_time
+async def test_an_answered_request_leaves_nothing_behind() -> None:
+    network, n1, _, _ = a_cluster()
+    n1.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+    loop: Any = asyncio.get_running_loop()
+    async with a_client(network) as client:
+        before = sum(not timer.cancelled() for timer in loop._scheduled)
+        await asyncio.gather(*(client.submit("echo") for _ in range(50)))
+        assert sum(not timer.cancelled() for timer in loop._scheduled) == before
+        assert (client._channel._requests, list(client._channel._unsent)) == ({}, [])
 
 
 @in_virtual_time

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,25 @@ def test_a_call_blocks_until_its_answer() -> None:
         assert client.submit("echo", b"four").log_index == 4
         with pytest.raises(Conflict):
             client.cancel(client.submit("echo").task_id)
+
+
+def test_what_is_said_to_the_constructor_reaches_the_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: dict[str, Any] = {
+        "namespace": "shop",
+        "token": "s3cret",
+        "deadline": "3s",
+        "name": "till",
+        "in_flight_max": 5,
+        "rng": random.Random(1),
+        "dial": LateNetwork().dial,
+    }
+    heard: list[dict[str, Any]] = []
+    monkeypatch.setattr("tq.sync.Client", lambda servers, **kwargs: heard.append(kwargs))
+    SyncClient(N1, **said)
+    assert heard == [said]
+    assert set(said) == set(inspect.signature(Client).parameters) - {"servers"}
 
 
 def test_many_threads_share_one_connection() -> None:

@@ -36,7 +36,7 @@ async def test_a_worker_says_its_part_of_the_protocol() -> None:
         assert session == (7, 30_000)
         assert await client.heartbeat(7, [1, 2], {"cpu": 0.5}) == [2]
         assert await client.complete(task_id, 1, b"r") == "completed"
-        await client.fail(task_id, 1, "é" * 9000, retry=False, detail=b"d")
+        await client.fail(task_id, 1, "x" + "é" * 9000, retry=False, detail=b"d")
         await client.extend(task_id, 1, "5m")
         await client.progress(task_id, 1, 500, "half")
         await client.release(task_id, 1)
@@ -47,7 +47,7 @@ async def test_a_worker_says_its_part_of_the_protocol() -> None:
         (Type.REGISTER_WORKER, [bytes(16), "w", ["q"], {"gpu": "no"}]),
         (Type.HEARTBEAT, [7, [1, 2], {"cpu": 0.5}]),
         (Type.TASK_RESULT, [task_id.raw, 1, 0, b"r", ""]),
-        (Type.TASK_RESULT, [task_id.raw, 1, 2, b"d", "é" * 4096]),
+        (Type.TASK_RESULT, [task_id.raw, 1, 2, b"d", "x" + "é" * 4095]),
         (Type.EXTEND, [task_id.raw, 1, 300_000]),
         (Type.PROGRESS, [task_id.raw, 1, 500, "half"]),
         (Type.RELEASE, [task_id.raw, 1]),

@@ -1,0 +1,43 @@
+"""Who a replica is, where it keeps its data and where it meets its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.interface import Timing
+from cluster.link import Limits
+from cluster.transport import Address
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """Who a replica is and where.
+
+    Attributes:
+        node_id: This node; a key of `addresses`.
+        addresses: Where each voter listens for peers, as the cluster knows it. A cluster of
+            one starts alone at once.
+        data_dir: The node's directory.
+        families: The machine's families.
+        peer_addresses: Where this node reaches some of them instead (proxies, NAT).
+        bind: Where this node listens, its entry of `addresses` unless given.
+        client_address: Told to the peers: where this node's clients connect (host:port).
+        http_address: Told to the peers: where its HTTP interface listens (host:port).
+        timing: Durations of the engine.
+        limits: Bounds of the connections.
+        loopback_only: See `cluster.transport.PeerTransport`.
+    """
+
+    node_id: int
+    addresses: Mapping[int, Address]
+    data_dir: Path
+    families: Sequence[str]
+    peer_addresses: Mapping[int, Address] = field(default_factory=dict)
+    bind: Address | None = None
+    client_address: str = ""
+    http_address: str = ""
+    timing: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
+    loopback_only: bool = True

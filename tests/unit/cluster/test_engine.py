@@ -1,0 +1,263 @@
+"""The engine as its driver sees it: events in, `Ready` out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+from pysyncobj import syncobj
+
+from cluster.engine import STOCK_NAMES, STOCK_VERSION, Engine
+from cluster.events import (
+    Durable,
+    PeerDisconnected,
+    Propose,
+    ReadBarrier,
+    Received,
+    Tick,
+)
+from cluster.messages import AppendEntries
+from tests.support.sim_bench import Bench
+from tests.support.sim_disk import SimDisk
+from tests.support.sim_machine import FAMILIES, ListMachine
+
+
+def test_every_stock_name_relied_on_exists_in_the_pinned_version() -> None:
+    assert version("pysyncobj") == STOCK_VERSION
+    stock = syncobj.SyncObj.__new__(syncobj.SyncObj)
+    code = syncobj.SyncObj.__init__.__code__
+    known = set(dir(stock)) | set(code.co_names)
+    assert [name for name in STOCK_NAMES if name not in known] == []
+    replaced = {name for name in vars(Engine) if name.startswith("_SyncObj__")}
+    assert replaced <= set(STOCK_NAMES)
+    assert callable(syncobj.SyncObj._checkCommandsToApply)
+    assert {"monotonicTime", "random"} <= set(vars(syncobj))
+
+
+def _alone(rng: random.Random | None = None) -> Engine:
+    return Engine(
+        node_id=1,
+        voters=[1],
+        disk=SimDisk(FAMILIES),
+        machine=ListMachine(),
+        rng=rng or random.Random(1),
+        cluster_id=b"cluster",
+        now=50.0,
+    )
+
+
+def test_a_node_alone_leads_at_once_and_commits_when_durable() -> None:
+    engine = _alone()
+    ready = engine.step(Tick(), 50.0)
+    assert ready.role_changed
+    assert engine.status.role == "leader"
+    first = ready.sync_needed
+    assert first is not None
+    ready = engine.step(Propose(b"entry", None, "mine"), 50.001)
+    assert (ready.applied, ready.messages, ready.held) == ([], [], [])
+    assert ready.sync_needed is not None
+    assert ready.sync_needed > first
+    ready = engine.step(Durable(ready.sync_needed), 50.002)
+    assert ready.applied == [(1, None, None), (2, 1, "mine")]
+
+
+def test_a_node_alone_reads_after_its_first_commit() -> None:
+    engine = _alone()
+    ready = engine.step(Tick(), 50.0)
+    assert engine.step(ReadBarrier("early"), 50.0).reads == []
+    assert ready.sync_needed is not None
+    assert engine.step(Durable(ready.sync_needed), 50.0).reads == [("early", True)]
+    assert engine.step(ReadBarrier("later"), 50.0).reads == [("later", True)]
+
+
+def test_what_was_decoded_reaches_the_machine_of_its_proposer_alone() -> None:
+    bench = Bench()
+    seen: dict[int, object] = {}
+    for node, machine in bench.machines.items():
+
+        def observe(
+            index: int,
+            entry: bytes,
+            decoded: object | None = None,
+            node: int = node,
+            apply: Callable[[int, bytes], object] = machine.apply,
+        ) -> object:
+            seen[node] = decoded
+            return apply(index, entry)
+
+        machine.apply = observe  # type: ignore[method-assign]  # the test looks on
+    bench.elect(1)
+    bench.step(1, Propose(b"entry", ["decoded"], "mine"))
+    bench.settle()
+    bench.advance(0.1)
+    assert seen == {1: ["decoded"], 2: None, 3: None}
+
+
+def test_one_message_object_serves_all_followers_in_step() -> None:
+    bench = Bench(5)
+    bench.elect(1)
+    ready = bench.step(1, Propose(b"entry", None, "mine"))
+    assert [peer for peer, _ in ready.messages] == [2, 3, 4, 5]
+    assert len({id(message) for _, message in ready.messages}) == 1
+    assert ready.held == []  # it leaves before the leader's own sync
+    assert ready.sync_needed is not None
+
+
+def test_a_confirmation_is_held_with_the_sequence_that_covers_it() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.step(1, Propose(b"entry", None, "mine"))
+    _, _, message = next(item for item in bench.transit if item[1] == 2)
+    ready = bench.step(2, Received(1, message))
+    assert ready.messages == []
+    assert [(sequence, peer) for sequence, peer, _ in ready.held] == [(ready.sync_needed, 1)]
+
+
+def test_a_confirmation_of_nothing_new_leaves_at_once() -> None:
+    bench = Bench()
+    leader = bench.elect(1)
+    last = leader.log.last_index
+    ready = bench.step(2, Received(1, AppendEntries(leader.term, 99, 0, last, leader.term, [])))
+    assert ready.sync_needed is None
+    assert [peer for peer, _ in ready.messages] == [1]
+
+
+def test_an_idle_leader_spreads_the_commit_index_within_milliseconds() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.advance(0.2)
+    bench.propose(1, "x")
+    bench.settle()
+    assert bench.entries(2) == []
+    wanted = bench.engines[1].spread_at
+    assert wanted is not None
+    assert wanted - bench.now <= 0.0051
+    bench.now = wanted
+    bench.step(1, Tick())
+    bench.settle()
+    assert bench.entries(2) == bench.entries(3) == ["x"]
+
+
+def test_ready_names_the_time_of_the_next_tick_it_wants() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.advance(0.2)
+    ready = bench.step(2, PeerDisconnected(1))
+    assert ready.tick_at is not None
+    assert 0.009 <= ready.tick_at - bench.now <= 0.061
+    assert ready.role_changed  # the leader is unknown now
+    bench.propose(1, "x")
+    bench.settle()
+    assert bench.last.tick_at is not None or bench.engines[1].spread_at is not None
+
+
+def test_elections_follow_the_engines_own_chance_and_time() -> None:
+    def deadlines(seed: int) -> list[float]:
+        engines = []
+        for node in (1, 2):
+            engines.append(
+                Engine(
+                    node_id=node,
+                    voters=[1, 2],
+                    disk=SimDisk(FAMILIES),
+                    machine=ListMachine(),
+                    rng=random.Random(seed),
+                    now=7.0,
+                )
+            )
+        return [engine.election_deadline for engine in engines]
+
+    assert deadlines(1) == deadlines(1)
+    assert deadlines(1) != deadlines(2)
+    assert all(7.4 <= deadline <= 7.8 for deadline in deadlines(3))
+
+
+def test_stock_code_outside_an_engine_keeps_its_own_clock() -> None:
+    before = syncobj.monotonicTime()
+    engine = _alone()
+    engine.step(Tick(), 50.0)
+    after = syncobj.monotonicTime()
+    assert after >= before
+    assert 0 <= syncobj.random.random() < 1
+
+
+def test_time_never_goes_back() -> None:
+    engine = _alone()
+    engine.step(Tick(), 60.0)
+    engine.step(Tick(), 55.0)
+    assert engine.now == 60.0
+
+
+def test_a_follower_refuses_proposals_and_reads_at_once() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.propose(2, "x")
+    bench.read(2, "r")
+    assert bench.answers == {"x": "NOT_LEADER", "r": "no read"}
+
+
+def test_a_halted_engine_answers_and_does_nothing_else() -> None:
+    bench = Bench()
+    leader = bench.elect(1)
+    bench.isolate(1)
+    bench.propose(1, "open")
+    bench.read(1, "reading")
+    bench.step(1, Received(2, AppendEntries(leader.term, 1, 0, 0, 0, [])))
+    assert bench.last.halted is not None
+    assert (bench.last.messages, bench.last.held, bench.last.sync_needed) == ([], [], None)
+    bench.propose(1, "late")
+    bench.read(1, "later")
+    assert bench.answers == {
+        "open": "UNKNOWN_OUTCOME",
+        "reading": "no read",
+        "late": "NOT_LEADER",
+        "later": "no read",
+    }
+    assert bench.step(1, Tick()).halted == bench.halted[1]
+
+
+def test_an_empty_proposal_is_a_broken_caller() -> None:
+    bench = Bench(1)
+    bench.advance(0.1)
+    bench.step(1, Propose(b"", None, "empty"))
+    assert "empty entry" in bench.halted[1]
+    assert bench.answers == {"empty": "NOT_LEADER"}
+
+
+def test_a_node_outside_the_voters_is_refused() -> None:
+    with pytest.raises(ValueError, match="not among the voters"):
+        Engine(
+            node_id=4,
+            voters=[1, 2, 3],
+            disk=SimDisk(FAMILIES),
+            machine=ListMachine(),
+            rng=random.Random(1),
+            now=0.0,
+        )
+
+
+def test_status_tells_what_an_operator_asks() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.isolate(3)
+    bench.step(1, PeerDisconnected(3))
+    bench.propose(1, "x")
+    bench.settle()
+    bench.advance(0.2)
+    status = bench.engines[1].status
+    assert (status.node_id, status.role, status.leader_id, status.voters) == (
+        1,
+        "leader",
+        1,
+        (1, 2, 3),
+    )
+    assert (status.commit_index, status.applied_index, status.last_index) == (2, 2, 2)
+    assert (status.peers[2].match_index, status.peers[2].lag) == (2, 0)
+    assert status.peers[2].connected
+    assert (status.peers[3].connected, status.peers[3].lag) == (False, 1)
+    assert bench.engines[2].status.leader_id == 1
+    assert bench.engines[2].status.peers[1].last_seen_ms is not None
+    assert status.fsyncs > 0
+    assert status.leader_changes == 1

@@ -1,0 +1,113 @@
+"""A node that may have forgotten votes and entries.
+
+Stories as described in `tests.support.stories`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.engine import Engine
+from cluster.events import Received, Tick
+from cluster.messages import AppendEntries, AppendReply
+from cluster.state import LEADER, NEVER, Follower
+from tests.simulation import plants
+from tests.support.sim_bench import Bench
+from tests.support.stories import Story, name_of
+
+
+class AmnesiacCounts(Engine):
+    """An amnesiac's confirmations count like anybody's."""
+
+    def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
+        super().note_answer(follower, sequence, amnesiac=False)
+
+
+def amnesiac_neither_votes_nor_counts_until_it_has_everything_again(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine, amnesiac=[3])
+    bench.isolate(1)
+    bench.engines[2].election_deadline = NEVER
+    bench.step(2, Tick())
+    bench.settle()
+    assert bench.engines[2].role != LEADER
+    bench.heal()
+    leader = bench.elect(1)
+    bench.advance(0.3)
+    assert not bench.engines[3].amnesiac  # its log holds what the leader has committed
+    assert bench.disks[3].get("raft_meta", b"amnesiac") is None
+    assert not leader.followers[3].amnesiac
+
+
+def amnesiac_confirmation_makes_no_majority(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine, amnesiac=[3])
+    leader = bench.elect(1)
+    bench.stuck_disks = {3}
+    bench.advance(0.1)
+    bench.isolate(2)
+    before = leader.commit_index
+    bench.propose(1, "x")
+    bench.sync(1)
+    index = leader.log.last_index
+    for sequence in (leader.sequence, leader.sequence):
+        reply = AppendReply(leader.term, sequence, True, index + 1, index, True)
+        bench.step(1, Received(3, reply))
+    assert leader.commit_index == before
+
+
+class RecoversEarly(Engine):
+    """Amnesia ends at any commit index, also one older than the leader's own term."""
+
+    def recover_memory(self, commit_index: int, end: int) -> None:
+        if end >= commit_index:
+            self.amnesiac = False
+
+
+def amnesia_ends_only_below_a_commit_of_the_leaders_own_term(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine, amnesiac=[3])
+    bench.step(3, Received(1, AppendEntries(4, 1, 1, 0, 0, [(b"", 2), (b"a", 2)])))
+    assert bench.engines[3].status.amnesiac
+    bench.step(3, Received(1, AppendEntries(4, 2, 3, 2, 2, [(b"", 4)])))
+    assert not bench.engines[3].amnesiac
+    assert bench.engines[3].voted_for == 1
+
+
+def follower_that_lost_confirmed_entries_is_not_counted(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    leader = bench.elect(1)
+    for name in ("a", "b", "c"):
+        bench.propose(1, name)
+    bench.settle()
+    follower = leader.followers[2]
+    assert follower.match == 4
+    reply = AppendReply(leader.term, leader.sequence + 1, False, 2, 1, False)
+    bench.step(1, Received(2, reply))
+    assert follower.match < 4
+    assert not follower.counts
+    bench.settle()
+    assert follower.counts  # it was filled up again
+
+
+class BelievesInMatch(Engine):
+    """What a follower once confirmed it has for ever."""
+
+    def on_append_reply(self, peer: int, message: AppendReply) -> None:
+        super().on_append_reply(peer, message._replace(last_index=1 << 40))
+
+
+STORIES: list[tuple[Story, type[Engine]]] = [
+    (amnesiac_neither_votes_nor_counts_until_it_has_everything_again, plants.AmnesiacVotes),
+    (amnesiac_confirmation_makes_no_majority, AmnesiacCounts),
+    (amnesia_ends_only_below_a_commit_of_the_leaders_own_term, RecoversEarly),
+    (follower_that_lost_confirmed_entries_is_not_counted, BelievesInMatch),
+]
+
+
+@pytest.mark.parametrize("story", list(dict.fromkeys(s for s, _ in STORIES)), ids=name_of)
+def test_engine(story: Story) -> None:
+    story(Engine)
+
+
+@pytest.mark.parametrize(("story", "plant"), STORIES, ids=name_of)
+def test_without_the_rule(story: Story, plant: type[Engine]) -> None:
+    with pytest.raises(AssertionError):
+        story(plant)

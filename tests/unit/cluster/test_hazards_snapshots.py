@@ -1,0 +1,235 @@
+"""H9a, H9b, H9j: a snapshot counts when it is whole, and not before.
+
+Stories as described in `tests.support.stories`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from cluster.chunks import encode_records
+from cluster.engine import Engine
+from cluster.events import Received
+from cluster.interface import Timing
+from cluster.messages import AppendEntries, SnapshotChunk
+from tests.simulation import plants
+from tests.support.sim_bench import Bench
+from tests.support.stories import Story, name_of
+
+SMALL = Timing(log_tail_bytes=0, chunk_max_bytes=40)
+
+
+def _behind(engine: type[Engine], *, tail: int = 3) -> Bench:
+    """Node 1 was leader with a tail nobody has; 2 leads and has cut its log past it."""
+    bench = Bench(engine=engine, timing=SMALL, checkpoint_entries=4)
+    bench.elect(1)
+    bench.isolate(1)
+    for number in range(tail):
+        bench.propose(1, f"ghost{number}")
+    bench.settle()
+    bench.elect(2)
+    for number in range(16):
+        bench.propose(2, f"real{number}")
+        bench.settle()
+    bench.advance(0.1)
+    bench.answers.clear()
+    return bench
+
+
+def _ghosts(bench: Bench) -> list[str]:
+    return [name for name in bench.entries(1) if name.startswith("ghost")]
+
+
+def part_of_a_snapshot_commits_nothing(engine: type[Engine]) -> None:
+    bench = _behind(engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    for _ in range(400):
+        if bench.transit:
+            sender, to, message = bench.transit.pop(0)
+            if isinstance(message, SnapshotChunk) and message.done:
+                continue  # the last part never arrives
+            bench.step(to, Received(sender, message))
+        else:
+            for node in list(bench.sync_wanted):
+                bench.sync(node)
+        assert _ghosts(bench) == []
+
+
+def snapshot_brings_a_lagging_node_level(engine: type[Engine]) -> None:
+    bench = _behind(engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    bench.advance(1.0)
+    assert bench.engines[1].snapshots_installed == 1
+    assert bench.entries(1) == bench.entries(2)
+    assert bench.engines[1].log.last_index == bench.engines[2].log.last_index
+
+
+class AcceptsAnyChunk(Engine):
+    """Numbers and checksums of chunks are not looked at."""
+
+    def receive(self, peer: int, message: SnapshotChunk) -> Any:
+        if self.incoming is not None and message.number:
+            self.incoming.number = message.number
+        data = message.data if message.crc == crc32(message.data) else b""
+        crc = self.incoming.crc if self.incoming is not None and message.number else 0
+        message = message._replace(data=data, crc=crc32(data), total_crc=crc32(data, crc))
+        return super().receive(peer, message)
+
+
+def _chunks_to_1(bench: Bench, change: Callable[[SnapshotChunk], SnapshotChunk | None]) -> None:
+    """Deliver everything, changing each snapshot chunk once; later attempts go through."""
+    bench.heal()
+    bench.reconnect(1, 2)
+    changed = False
+    for _ in range(2000):
+        if bench.transit:
+            sender, to, message = bench.transit.pop(0)
+            if isinstance(message, SnapshotChunk) and not changed and message.number == 1:
+                changed = True
+                altered = change(message)
+                if altered is None:
+                    continue
+                message = altered
+            bench.step(to, Received(sender, message))
+        elif bench.sync_wanted:
+            bench.sync(next(iter(bench.sync_wanted)))
+        else:
+            break
+    assert changed
+    follower = bench.engines[2].followers[1]
+    assert follower.match <= bench.engines[2].log.last_index
+    state = bench.entries(1)
+    assert state in ([], bench.entries(2)[: len(state)]), state
+    bench.advance(1.0)
+    assert bench.entries(1) == bench.entries(2)
+
+
+def lost_chunk_is_not_taken_for_a_snapshot(engine: type[Engine]) -> None:
+    _chunks_to_1(_behind(engine), lambda _chunk: None)
+
+
+def damaged_chunk_is_not_taken_for_a_snapshot(engine: type[Engine]) -> None:
+    def flip(chunk: SnapshotChunk) -> SnapshotChunk:
+        return chunk._replace(data=bytes([chunk.data[0] ^ 1]) + chunk.data[1:])
+
+    _chunks_to_1(_behind(engine), flip)
+
+
+class InstallsAnything(Engine):
+    """A snapshot behind the applied state is installed all the same."""
+
+    def on_chunk(self, peer: int, message: SnapshotChunk) -> None:
+        applied, self.applied_index = self.applied_index, -1
+        super().on_chunk(peer, message)
+        if self.applied_index == -1:
+            self.applied_index = applied
+
+
+def _chunk(term: int, index: int, last_term: int, *, done: bool, number: int) -> SnapshotChunk:
+    data = b"" if done else encode_records([("entries", index.to_bytes(8, "big"), b"old")])
+    whole = encode_records([("entries", index.to_bytes(8, "big"), b"old")])
+    return SnapshotChunk(
+        term, 500 + number, 7, number, index, last_term, data, crc32(data), done, crc32(whole)
+    )
+
+
+def older_snapshot_never_takes_a_node_back(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    leader = bench.elect(1)
+    for name in ("a", "b", "c"):
+        bench.propose(1, name)
+    bench.settle()
+    bench.advance(0.1)
+    for number in (0, 1):
+        chunk = _chunk(leader.term, 2, leader.term, done=bool(number), number=number)
+        bench.step(2, Received(1, chunk))
+    assert bench.entries(2) == ["a", "b", "c"]
+    assert bench.engines[2].applied_index == 4
+
+
+class DropsSuffix(Engine):
+    """An install drops the whole log, also where it continues the snapshot."""
+
+    def install(self, message: SnapshotChunk) -> None:
+        self.log.truncate_from(self.log.base_index + 1)
+        super().install(message)
+
+
+def install_keeps_a_log_that_continues_the_snapshot(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    leader = bench.elect(1)
+    bench.cut = {(1, 3), (3, 1)}
+    follower = bench.engines[2]
+    entries = [(name.encode(), leader.term) for name in ("a", "b", "c")]
+    bench.step(2, Received(1, AppendEntries(leader.term, 90, 1, 1, leader.term, entries)))
+    for number in (0, 1):
+        chunk = _chunk(leader.term, 3, leader.term, done=bool(number), number=number)
+        bench.step(2, Received(1, chunk))
+    assert (follower.applied_index, follower.log.base_index) == (3, 3)
+    assert bench.logged(2) == ["c"]
+
+
+def install_drops_a_log_that_contradicts_the_snapshot(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    follower = bench.engines[2]
+    for name in (b"x", b"y", b"z"):
+        follower.log.append(name, 1)
+    for number in (0, 1):
+        bench.step(2, Received(1, _chunk(5, 2, 5, done=bool(number), number=number)))
+    assert (follower.log.base_index, follower.log.last_index) == (2, 2)
+    assert follower.log.term_at(2) == 5
+
+
+class SendsAllChunks(Engine):
+    """A snapshot is sent without waiting for answers."""
+
+    def __init__(self, **given: Any) -> None:
+        timing = Timing(log_tail_bytes=0, chunk_max_bytes=40, chunk_flight_max=10**6)
+        super().__init__(**{**given, "timing": timing})
+
+
+def snapshot_chunks_are_paced_by_answers(engine: type[Engine]) -> None:
+    bench = _behind(engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    most = 0
+    for _ in range(2000):
+        if not bench.transit:
+            if not bench.sync_wanted:
+                break
+            bench.sync(next(iter(bench.sync_wanted)))
+            continue
+        most = max(most, sum(isinstance(m, SnapshotChunk) for _, _, m in bench.transit))
+        sender, to, message = bench.transit.pop(0)
+        bench.step(to, Received(sender, message))
+    assert bench.engines[1].snapshots_installed == 1
+    assert most <= 2
+
+
+STORIES: list[tuple[Story, type[Engine]]] = [
+    (part_of_a_snapshot_commits_nothing, plants.ChunkMovesCommit),
+    (snapshot_brings_a_lagging_node_level, plants.NeverRewinds),
+    (lost_chunk_is_not_taken_for_a_snapshot, AcceptsAnyChunk),
+    (damaged_chunk_is_not_taken_for_a_snapshot, AcceptsAnyChunk),
+    (older_snapshot_never_takes_a_node_back, InstallsAnything),
+    (install_keeps_a_log_that_continues_the_snapshot, DropsSuffix),
+    (install_drops_a_log_that_contradicts_the_snapshot, plants.KeepsWrongSuffix),
+    (snapshot_chunks_are_paced_by_answers, SendsAllChunks),
+]
+
+
+@pytest.mark.parametrize("story", list(dict.fromkeys(s for s, _ in STORIES)), ids=name_of)
+def test_engine(story: Story) -> None:
+    story(Engine)
+
+
+@pytest.mark.parametrize(("story", "plant"), STORIES, ids=name_of)
+def test_without_the_rule(story: Story, plant: type[Engine]) -> None:
+    with pytest.raises(AssertionError):
+        story(plant)

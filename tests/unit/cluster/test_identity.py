@@ -1,0 +1,319 @@
+"""The data directory: whose it is, what it promised, and when it cannot be believed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.directory import DataDirectory
+from cluster.disk import RocksDisk
+from cluster.faults import (
+    DirectoryInUseError,
+    DiskDamagedError,
+    DiskFullError,
+    ForeignDirectoryError,
+    StartError,
+)
+from cluster.identity import BootstrapState, Identity, load_identity, store_identity
+from cluster.recovery import Storage
+from cluster.watermark import HighWater
+
+ID = bytes(range(16))
+VOTERS = (1, 2, 3)
+FAMILIES = ["pending"]
+identities = st.builds(
+    Identity,
+    st.integers(0, 2**32),
+    st.lists(st.integers(0, 2**32), min_size=1, max_size=9).map(tuple),
+    st.none() | st.binary(min_size=16, max_size=16),
+    st.sampled_from(BootstrapState),
+    st.integers(0, 2**40),
+)
+numbers = st.integers(0, 2**64 - 1)
+marks = st.builds(HighWater, numbers, numbers, numbers, numbers, st.binary(max_size=40))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[DataDirectory]:
+    opened = DataDirectory(tmp_path / "data")
+    yield opened
+    opened.release()
+
+
+@given(identities)
+def test_an_identity_survives_its_file(identity: Identity) -> None:
+    assert Identity.from_bytes(identity.to_bytes()) == identity
+
+
+@given(marks)
+def test_a_mark_survives_its_file(mark: HighWater) -> None:
+    assert HighWater.from_bytes(mark.to_bytes()) == mark
+
+
+def test_every_flipped_bit_and_every_cut_of_the_small_files_shows() -> None:
+    identity = Identity(2, VOTERS, ID, BootstrapState.RECORDED, 7)
+    mark = HighWater(1, 2, 3, 4, b"vote")
+    for content, read in (
+        (identity.to_bytes(), Identity.from_bytes),
+        (mark.to_bytes(), HighWater.from_bytes),
+    ):
+        for position in range(len(content) * 8):
+            damaged = bytearray(content)
+            damaged[position // 8] ^= 1 << position % 8
+            with pytest.raises(ValueError, match=r"."):
+                read(bytes(damaged))
+        for length in range(len(content)):
+            with pytest.raises(ValueError, match=r"."):
+                read(content[:length])
+
+
+def test_a_damaged_identity_says_what_to_do(directory: DataDirectory) -> None:
+    directory.replace("identity", b"junk")
+    with pytest.raises(DiskDamagedError, match=r"identity is damaged .*restore it, or move"):
+        load_identity(directory, 1, VOTERS)
+
+
+def test_an_identity_is_checked_against_the_configuration(directory: DataDirectory) -> None:
+    assert load_identity(directory, 2, VOTERS) is None
+    store_identity(directory, Identity(2, VOTERS, ID, BootstrapState.RECORDED, 1))
+    loaded = load_identity(directory, 2, (3, 2, 1))
+    assert loaded is not None
+    assert loaded.voters == VOTERS
+    with pytest.raises(ForeignDirectoryError, match=f"belongs to node 2 of cluster {ID.hex()}"):
+        load_identity(directory, 3, VOTERS)
+    with pytest.raises(ForeignDirectoryError, match=r"voters 1, 2, 3 of cluster .* says 1, 2, 4"):
+        load_identity(directory, 2, (1, 2, 4))
+
+
+def test_the_voters_may_be_corrected_while_no_cluster_is_known(directory: DataDirectory) -> None:
+    store_identity(directory, Identity(2, VOTERS, incarnation=4))
+    loaded = load_identity(directory, 2, (1, 2))
+    assert loaded == Identity(2, (1, 2), incarnation=4)
+
+
+def test_a_directory_is_locked_until_it_is_released(tmp_path: Path) -> None:
+    first = DataDirectory(tmp_path)
+    with pytest.raises(DirectoryInUseError, match=r"in use by another process: stop"):
+        DataDirectory(tmp_path)
+    first.release()
+    first.release()
+    DataDirectory(tmp_path).release()
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(StartError, match=r"data cannot be used as a data directory"):
+        DataDirectory(tmp_path / "data")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may do anything")
+def test_a_directory_of_someone_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o500)
+    with pytest.raises(StartError, match="no permission to use"):
+        DataDirectory(tmp_path / "data" / "inner")
+
+
+def test_a_crash_while_a_small_file_is_replaced_leaves_the_old_one(
+    directory: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.replace("high_water", b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DiskFullError):
+        directory.replace("high_water", b"new")
+    assert directory.read("high_water") == b"old"
+
+
+# Recovery.
+
+
+def open_storage(
+    path: Path, voters: Sequence[int] = VOTERS, families: Sequence[str] = FAMILIES
+) -> Storage:
+    return Storage(path, node_id=1, voters=voters, families=families)
+
+
+def bootstrapped(path: Path, voters: Sequence[int] = VOTERS, writes: int = 5) -> None:
+    """Leave a directory that took part, with a mark that covers all its writes."""
+    storage = open_storage(path, voters)
+    state = BootstrapState.BOOTSTRAPPED
+    storage.record(replace(storage.identity, cluster_id=ID, state=state))
+    for number in range(writes):
+        storage.disk.put("pending", b"%d" % number, b"x")
+        storage.disk.write()
+    storage.disk.sync()
+    storage.write_mark(storage.mark(last_index=writes, term=3))
+    storage.close()
+
+
+def test_a_start_counts_up_and_moves_the_mark_to_what_it_found(tmp_path: Path) -> None:
+    bootstrapped(tmp_path)
+    storage = open_storage(tmp_path)
+    assert storage.identity.incarnation == 2
+    assert not storage.amnesiac
+    assert HighWater.from_bytes((tmp_path / "high_water").read_bytes()) == HighWater(2, 5)
+    storage.close()
+
+
+def remove_database(path: Path) -> None:
+    for file in (path / "db").iterdir():
+        file.unlink()
+
+
+def raise_mark(path: Path) -> None:
+    (path / "high_water").write_bytes(HighWater(1, 6, 9, 4).to_bytes())
+
+
+def damage_mark(path: Path) -> None:
+    (path / "high_water").write_bytes(b"junk")
+
+
+def remove_mark(path: Path) -> None:
+    (path / "high_water").unlink()
+
+
+def damage_database(path: Path) -> None:
+    (path / "db" / "CURRENT").write_text("junk\n")
+
+
+LOSSES = [remove_database, raise_mark, damage_mark, remove_mark, damage_database]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_whatever_was_lost_the_node_knows_that_it_may_have_forgotten(
+    tmp_path: Path, lose: object
+) -> None:
+    bootstrapped(tmp_path)
+    assert callable(lose)
+    lose(tmp_path)
+    for _ in range(2):  # and it still knows after another start
+        storage = open_storage(tmp_path)
+        assert storage.amnesiac
+        storage.close()
+
+
+@pytest.mark.parametrize("lose", [remove_database, raise_mark, damage_mark, damage_database])
+def test_a_single_node_refuses_and_changes_nothing(tmp_path: Path, lose: object) -> None:
+    bootstrapped(tmp_path, voters=[1])
+    assert callable(lose)
+    lose(tmp_path)
+    mark = (tmp_path / "high_water").read_bytes()
+    for _ in range(2):
+        with pytest.raises(DiskDamagedError, match=r"a single node has no copy elsewhere"):
+            open_storage(tmp_path, voters=[1])
+    assert (tmp_path / "high_water").read_bytes() == mark
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_single_node_goes_on_without_a_mark_when_it_was_removed(tmp_path: Path) -> None:
+    bootstrapped(tmp_path, voters=[1])
+    raise_mark(tmp_path)
+    remove_mark(tmp_path)
+    storage = open_storage(tmp_path, voters=[1])
+    assert not storage.amnesiac
+    assert dict(storage.disk.iterate("pending")).keys() == {b"%d" % n for n in range(5)}
+    storage.close()
+
+
+def test_the_message_of_a_loss_names_both_numbers(tmp_path: Path) -> None:
+    bootstrapped(tmp_path, voters=[1])
+    raise_mark(tmp_path)
+    text = r"holds 5 batches, 6 were durable, up to entry 9 in term 4; .* remove high_water"
+    with pytest.raises(DiskDamagedError, match=text):
+        open_storage(tmp_path, voters=[1])
+
+
+def test_a_database_without_an_identity_is_not_touched(tmp_path: Path) -> None:
+    bootstrapped(tmp_path)
+    (tmp_path / "identity").unlink()
+    with pytest.raises(ForeignDirectoryError, match=r"holds a database but no identity file"):
+        open_storage(tmp_path)
+    assert not (tmp_path / "identity").exists()
+
+
+def test_a_node_that_never_took_part_has_nothing_to_forget(tmp_path: Path) -> None:
+    open_storage(tmp_path).close()
+    remove_mark(tmp_path)
+    damage_database(tmp_path)
+    storage = open_storage(tmp_path)
+    assert not storage.amnesiac
+    storage.close()
+
+
+def test_a_refused_start_lets_go_of_the_directory(tmp_path: Path) -> None:
+    bootstrapped(tmp_path, voters=[1])
+    raise_mark(tmp_path)
+    with pytest.raises(DiskDamagedError):
+        open_storage(tmp_path, voters=[1])
+    remove_mark(tmp_path)
+    open_storage(tmp_path, voters=[1]).close()
+
+
+def test_the_flag_is_durable_before_the_mark_comes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrapped(tmp_path)
+    remove_database(tmp_path)
+
+    write_mark = Storage.write_mark
+
+    def power_cut(storage: Storage, mark: HighWater) -> None:
+        write_mark(storage, mark)
+        raise StartError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write_mark", power_cut)
+        with pytest.raises(StartError, match="power cut"):
+            open_storage(tmp_path)
+    storage = open_storage(tmp_path)
+    assert storage.amnesiac
+    storage.close()
+
+
+def test_random_damage_of_the_log_is_noticed_or_harmless(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    """A flipped bit anywhere in the write-ahead log: a shorter prefix is never silent."""
+    path = tmp_path / "data"
+    bootstrapped(path, writes=0)
+    storage = open_storage(path)
+    for number in range(40):
+        storage.disk.put("pending", b"%d" % number, b"x" * 50)
+        storage.disk.write()
+    storage.disk.sync()
+    storage.write_mark(storage.mark())
+    log = max((path / "db").glob("*.log"), key=lambda file: file.stat().st_size)
+    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    storage.close()
+    noticed = 0
+    for trial in range(30):
+        copy = tmp_path / f"copy-{trial}"
+        for file, content in files.items():
+            place = copy / file.relative_to(path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            damaged = bytearray(content)
+            if file == log:
+                damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            place.write_bytes(damaged)
+        recovered = open_storage(copy)
+        whole = len(list(recovered.disk.iterate("pending"))) == 40
+        assert whole or recovered.amnesiac, f"trial {trial} lost records silently"
+        noticed += recovered.amnesiac
+        recovered.close()
+    assert noticed > 20
+
+
+def test_the_rocks_disk_is_what_storage_opens_by_default(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    assert isinstance(storage.disk, RocksDisk)
+    storage.close()

@@ -1,0 +1,142 @@
+"""The log: what is in memory is on the disk, and a damaged disk is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.interface import APPLIED_KEY, FIRST_KEY, RAFT_LOG, RAFT_META, VOTE_KEY
+from cluster.log import DamagedLog, Log
+from tests.support.sim_disk import SimDisk
+from tests.support.sim_machine import FAMILIES
+
+
+def _disk_with(*entries: bytes, term: int = 3) -> SimDisk:
+    disk = SimDisk(FAMILIES)
+    log = Log(disk)
+    for entry in entries:
+        log.append(entry, term)
+    log.save_vote(term, 2)
+    disk.write()
+    return disk
+
+
+def _same(one: Log, other: Log) -> bool:
+    fields = ("entries", "base_index", "last_index", "tail_bytes", "term", "voted_for")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def test_an_empty_disk_is_an_empty_log() -> None:
+    log = Log(SimDisk(FAMILIES))
+    assert (log.base_index, log.last_index, log.last_term) == (0, 0, 0)
+    assert (log.term, log.voted_for) == (0, None)
+    assert log.term_at(0) == 0
+    assert log.term_at(1) is None
+
+
+def test_a_reopened_log_is_the_same_log() -> None:
+    log = Log(_disk_with(b"a", b"", b"c"))
+    assert log.entries == [(b"", 0, 0), (b"a", 1, 3), (b"", 2, 3), (b"c", 3, 3)]
+    assert (log.term, log.voted_for, log.tail_bytes) == (3, 2, 2)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("append"), st.binary(max_size=8)),
+            st.tuples(st.just("truncate"), st.integers(0, 9)),
+            st.tuples(st.just("cut"), st.integers(0, 9)),
+            st.tuples(st.just("restart"), st.integers(1, 9)),
+        ),
+        max_size=40,
+    )
+)
+def test_memory_and_disk_agree_after_any_history(history: list[tuple[str, bytes | int]]) -> None:
+    disk = SimDisk(FAMILIES)
+    log = Log(disk)
+    for act, value in history:
+        if isinstance(value, bytes):
+            log.append(value, 1)
+        elif act == "truncate" and log.last_index > log.base_index:
+            log.truncate_from(max(log.base_index + 1, log.last_index - value))
+            log.save_applied(log.base_index, 1)
+        elif act == "cut":
+            log.cut_to(min(log.base_index + value, log.last_index))
+            log.save_applied(log.base_index, 1)
+        elif act == "restart":
+            log.restart_at(log.last_index + value, 2)
+            log.save_applied(log.base_index, 2)
+        disk.write()
+        assert _same(log, Log(disk))
+        assert log.tail_bytes == sum(len(entry) for entry, _, _ in log.entries[1:])
+
+
+def test_a_cut_keeps_the_longest_tail_within_its_bound() -> None:
+    log = Log(_disk_with(b"xxx", b"yy", b"z"))
+    assert log.cut_point(3, 3) == 1
+    assert log.cut_point(2, 3) == 2
+    assert log.cut_point(0, 2) == 2  # what is not applied stays, whatever its size
+    assert log.cut_point(100, 3) == 0
+
+
+def test_a_batch_is_bounded_but_never_empty() -> None:
+    log = Log(_disk_with(b"xxxxxxxxxx", b"yy", b"z"))
+    assert log.batch(1, 5) == ([(b"xxxxxxxxxx", 3)], 10)
+    assert log.batch(2, 5) == ([(b"yy", 3), (b"z", 3)], 3)
+    assert log.batch(2, 2) == ([(b"yy", 3)], 2)
+
+
+@pytest.mark.parametrize("at", range(13))
+def test_any_flipped_byte_of_a_record_is_found_and_named(at: int) -> None:
+    disk = _disk_with(b"a", b"b", b"c")
+    key = (2).to_bytes(8, "big")
+    value = bytearray(disk.content[RAFT_LOG][key])
+    value[at] ^= 1
+    disk.content[RAFT_LOG][key] = bytes(value)
+    with pytest.raises(DamagedLog, match="index 2: the checksum") as found:
+        Log(disk)
+    assert found.value.index == 2
+
+
+def test_a_missing_record_is_found_and_named() -> None:
+    disk = _disk_with(b"a", b"b", b"c")
+    del disk.content[RAFT_LOG][(2).to_bytes(8, "big")]
+    with pytest.raises(DamagedLog, match="index 2: the next record is of index 3"):
+        Log(disk)
+
+
+def test_a_record_in_the_place_of_another_is_found() -> None:
+    disk = _disk_with(b"a", b"b")
+    records = disk.content[RAFT_LOG]
+    records[(1).to_bytes(8, "big")] = records[(2).to_bytes(8, "big")]
+    with pytest.raises(DamagedLog, match="index 1"):
+        Log(disk)
+
+
+def test_a_short_record_is_found() -> None:
+    disk = _disk_with(b"a")
+    disk.content[RAFT_LOG][(1).to_bytes(8, "big")] = b"short"
+    with pytest.raises(DamagedLog, match="too short"):
+        Log(disk)
+
+
+@pytest.mark.parametrize("key", [VOTE_KEY, FIRST_KEY, APPLIED_KEY])
+def test_a_damaged_record_of_the_node_itself_is_found(key: bytes) -> None:
+    disk = _disk_with(b"a", b"b")
+    log = Log(disk)
+    log.save_applied(2, 3)
+    log.cut_to(1)
+    disk.write()
+    disk.content[RAFT_META][key] = disk.content[RAFT_META][key][:-1] + b"\xff"
+    with pytest.raises(DamagedLog, match=key.decode()) as found:
+        Log(disk)
+    assert found.value.index == 0
+
+
+def test_a_state_beyond_the_log_is_refused() -> None:
+    disk = _disk_with(b"a")
+    Log(disk).save_applied(5, 3)
+    disk.write()
+    with pytest.raises(DamagedLog, match="index 5: the state stands there"):
+        Log(disk)

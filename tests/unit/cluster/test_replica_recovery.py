@@ -1,0 +1,234 @@
+"""Whole replicas that lose something: a process, a directory, a bit, the first start."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from cluster.disk import RocksDisk
+from cluster.faults import (
+    DirectoryInUseError,
+    DiskDamagedError,
+    ForeignDirectoryError,
+)
+from cluster.identity import Identity
+from cluster.messages import Message, PreVote
+from cluster.recovery import Storage
+from tests.support.peer_counter import FAMILY, Cluster, Member
+from tests.support.ports import free_ports
+
+MakeCluster = Callable[..., Cluster]
+
+
+async def test_nothing_acknowledged_is_lost_when_all_nodes_die_at_once(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    for _ in range(3):
+        await cluster.submit(17)
+        for member in cluster.up:
+            member.kill()
+        await cluster.start()
+        assert not any(member.amnesiac for member in cluster.up)
+    await cluster.agree()
+
+
+def count_pre_votes(member: Member) -> Counter[int]:
+    """Count, by receiver, how often a member asks for votes from now on."""
+    asked: Counter[int] = Counter()
+    transport = member.live._transport
+    send = transport.send
+
+    def counting(peer: int, message: Message) -> None:
+        asked[peer] += isinstance(message, PreVote)
+        send(peer, message)
+
+    transport.send = counting  # type: ignore[method-assign]  # a spy
+    return asked
+
+
+async def test_an_emptied_directory_rejoins_as_an_amnesiac_that_does_not_vote(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(30)
+    await cluster.agree()
+    leader = await cluster.leader()
+    emptied, third = (member for member in cluster.members if member is not leader)
+    leader.kill()
+    emptied.kill()
+    shutil.rmtree(emptied.directory)
+    asked = count_pre_votes(third)
+    await emptied.start()
+    # It holds nothing, so it must not help the third node to a majority, whose log may be
+    # shorter than what the two that are gone have acknowledged.
+    await cluster.until(lambda: asked[emptied.node_id] >= 5, "five refused pre-votes")
+    assert emptied.status.cluster_id == third.status.cluster_id
+    assert emptied.amnesiac
+    assert third.status.role != "leader"
+    emptied.kill()
+    await emptied.start()
+    assert emptied.amnesiac, "forgotten in a restart that it has forgotten"
+    await leader.start()
+    await cluster.until(lambda: not emptied.amnesiac, "the end of amnesia")
+    await cluster.submit(5)
+    await cluster.agree()
+    emptied.kill()
+    await emptied.start()
+    assert not emptied.amnesiac
+
+
+async def test_a_damaged_log_below_the_mark_makes_an_amnesiac(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(30)
+    await cluster.agree()
+    damaged = cluster.members[2]
+    mark = (damaged.directory / "high_water").read_bytes()
+    await cluster.until(
+        lambda: (damaged.directory / "high_water").read_bytes() != mark, "a newer mark"
+    )
+    live = max((damaged.directory / "db").glob("*.log"), key=lambda file: file.stat().st_size)
+    content = bytearray(live.read_bytes())  # before closing flushes it into a table
+    copy = damaged.directory.with_name("copy")
+    shutil.copytree(damaged.directory, copy)
+    damaged.kill()
+    shutil.rmtree(damaged.directory)
+    copy.rename(damaged.directory)
+    content[len(content) // 2] ^= 1
+    (damaged.directory / "db" / live.name).write_bytes(content)
+    await damaged.start()
+    assert damaged.amnesiac
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_a_damaged_database_is_moved_aside_and_the_node_is_filled_up(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(30)
+    damaged = cluster.members[1]
+    await damaged.stop()
+    (damaged.directory / "db" / "CURRENT").write_text("junk\n")
+    await damaged.start()
+    assert damaged.amnesiac
+    moved = list((damaged.directory / "quarantine").glob("*/db/CURRENT"))
+    assert [file.read_text() for file in moved] == ["junk\n"]
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_records_that_contradict_each_other_are_moved_aside_too(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(30)
+    damaged = cluster.members[1]
+    await damaged.stop()
+    disk = RocksDisk(damaged.directory / "db", [FAMILY])
+    disk.delete("raft_log", (5).to_bytes(8, "big"))
+    disk.write()
+    disk.close()
+    await damaged.start()
+    assert damaged.amnesiac
+    assert list((damaged.directory / "quarantine").glob("*/db/CURRENT"))
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.submit(3)
+    await cluster.agree()
+
+
+async def test_a_single_node_does_not_start_on_a_damaged_database(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    [member] = cluster.members
+    await cluster.submit(3)
+    await member.stop()
+    (member.directory / "db" / "CURRENT").write_text("junk\n")
+    with pytest.raises(DiskDamagedError, match=r"a single node has no copy.*restore"):
+        await member.start()
+    assert (member.directory / "db" / "CURRENT").read_text() == "junk\n"
+    assert not (member.directory / "quarantine").exists()
+
+
+async def test_one_directory_serves_one_node(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    await member.start()
+    rival = Cluster(cluster.directory, cluster.rng, size=1)
+    with pytest.raises(DirectoryInUseError, match=r"in use by another process: stop"):
+        await rival.members[0].start()
+
+
+async def test_a_directory_of_another_node_or_other_voters_is_refused(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.close()
+    [member] = cluster.members
+    [port] = free_ports(1)
+    cluster.addresses = {1: cluster.addresses[1], 2: ("127.0.0.1", port)}
+    with pytest.raises(ForeignDirectoryError, match=r"with voters 1 .*configuration says 1, 2"):
+        await member.start()
+    member.node_id = 2
+    with pytest.raises(ForeignDirectoryError, match=r"belongs to node 1 of cluster .*this is node"):
+        await member.start()
+
+
+async def test_every_start_counts_up_the_incarnation(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    [member] = cluster.members
+    for incarnation in (1, 2, 3):
+        await member.start()
+        assert member.live._storage.identity.incarnation == incarnation
+        await member.stop()
+
+
+async def test_directories_and_files_are_private(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(1)
+    [member] = cluster.members
+    assert member.directory.stat().st_mode & 0o777 == 0o700
+    files = [path for path in member.directory.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("crash_point", [1, 2, 3, 4, 5, 6])
+async def test_a_crash_after_any_record_of_the_first_start_only_delays_it(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, crash_point: int
+) -> None:
+    """Three ids recorded, then three times "bootstrapped": all nodes die after each one."""
+    cluster = make_cluster()
+    records = 0
+    record = Storage.record
+
+    def crash_after(storage: Storage, identity: Identity) -> None:
+        nonlocal records
+        record(storage, identity)
+        records += 1
+        if records >= crash_point:  # nothing more is said by anyone
+            raise ConnectionResetError("the power is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "record", crash_after)
+        await cluster.start()
+        await cluster.until(lambda: records >= crash_point, "the crash point")
+        for member in cluster.up:
+            member.kill()
+    await cluster.start()
+    await cluster.submit(3)
+    await cluster.agree()
+    assert len({member.status.cluster_id for member in cluster.members}) == 1
+    assert not any(member.amnesiac for member in cluster.members)
