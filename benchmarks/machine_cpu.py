@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
+import msgpack
 
 from statemachine import (
     ChangeSettings,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
-import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgpack
 
 FRAME_MAX_BYTES = 32 << 20
 """Largest body between nodes that know each other, unless configured otherwise."""

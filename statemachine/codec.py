@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgpack  # type: ignore[import-untyped]  # msgpack ships no types; wrapped here
+import msgpack
 
 from statemachine import commands as c
 from statemachine import validation

@@ -22,7 +22,7 @@ from enum import IntEnum, StrEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgpack
 
 from tq.errors import FrameTooLarge, ProtocolError
 

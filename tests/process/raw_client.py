@@ -9,7 +9,7 @@ import struct
 import time
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgpack
 
 HELLO, REGISTER_WORKER, SUBMIT_TASK, CLAIM_TASK, TASK_RESULT, QUERY_STATUS = 1, 2, 5, 7, 8, 13
 ACK, NACK, REDIRECT = 0x80, 0x81, 0x82

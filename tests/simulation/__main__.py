@@ -55,13 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=50, help="how many seeds")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one alone, and show it")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         return show_one(chosen.seed)
     started, failures = time.monotonic(), 0
     reached: Counter[str] = Counter()
-    with ProcessPoolExecutor(chosen.jobs) as pool:
+    with ProcessPoolExecutor(chosen.processes) as pool:
         seeds = range(chosen.first, chosen.first + chosen.seeds)
         for _, failure, states in pool.map(play_one, seeds, chunksize=4):
             reached.update(states)

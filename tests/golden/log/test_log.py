@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
+import msgpack
 import pytest
 
 from statemachine import CommandType, Machine, Outcome, decode_entry

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
+import msgpack
 
 from statemachine import (
     Accepted,

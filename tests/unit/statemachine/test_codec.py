@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

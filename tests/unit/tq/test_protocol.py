@@ -7,7 +7,7 @@ import random
 import tracemalloc
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
