@@ -14,8 +14,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.faults import DirectoryInUseError, open_error
+from cluster.faults import DirectoryInUseError, ForeignDirectoryError, open_error
 
+_OURS = frozenset({"identity", "lock"})
+"""One of these marks a directory as a node's."""
+_NOBODYS = frozenset({"lost+found"})
+"""What an empty volume may hold."""
 _PRIVATE_DIRECTORY = 0o700
 _PRIVATE_FILES_UMASK = 0o077
 
@@ -26,10 +30,12 @@ class DataDirectory:
     The umask of the process becomes 077: the database makes files all its life.
 
     Args:
-        path: The directory; made with its parents when missing.
+        path: The directory; made with its parents when missing. One that holds files of
+            somebody else is left as it is.
 
     Raises:
         DirectoryInUseError: Another process runs a node in it.
+        ForeignDirectoryError: It is somebody else's.
         StartError: It cannot be made, read or written; the text says why.
     """
 
@@ -38,6 +44,7 @@ class DataDirectory:
         os.umask(_PRIVATE_FILES_UMASK)
         try:
             path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            _refuse_foreign(path)
             path.chmod(_PRIVATE_DIRECTORY)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -111,6 +118,16 @@ class DataDirectory:
         if self._locked:
             self._locked = False
             os.close(self._lock)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a directory like /home before its permissions are changed and files appear in it."""
+    names = {entry.name for entry in path.iterdir()} - _NOBODYS
+    if names and not names & _OURS:
+        raise ForeignDirectoryError(
+            f"the data directory {path} holds files that are not a node's "
+            f"({min(names)!r}, ...): give this node a directory of its own"
+        )
 
 
 def has_files(path: Path) -> bool:

@@ -8,7 +8,8 @@ first buys a round of PreVote, and only a majority of that lets the stock code r
 from __future__ import annotations
 
 from cluster.messages import PreVote, PreVoteReply, TimeoutNow, VoteReply, VoteRequest
-from cluster.state import CANDIDATE, FOLLOWER, LEADER, NEVER, InvariantBroken, State
+from cluster.progress import NEVER
+from cluster.state import CANDIDATE, FOLLOWER, LEADER, InvariantBroken, State
 
 
 class Election(State):

@@ -20,7 +20,7 @@ class DirectoryInUseError(StartError):
 
 
 class ForeignDirectoryError(StartError):
-    """The data directory belongs to another node, cluster or set of voters."""
+    """The directory belongs to another node, cluster or set of voters, or to no node at all."""
 
 
 class DirectoryDeniedError(StartError):

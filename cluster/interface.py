@@ -129,7 +129,11 @@ class Disk(Protocol):
         """Start a new generation of the machine's families; an older attempt is dropped."""
 
     def add_install(self, records: Sequence[SnapshotRecord]) -> None:
-        """Store records in the generation being installed (needs no durability yet)."""
+        """Store records in the generation being installed (needs no durability yet).
+
+        Raises:
+            KeyError: A family is not one of this node's; nothing was stored.
+        """
 
     def finish_install(self) -> None:
         """Add the switch to the new generation to the pending batch.
@@ -161,6 +165,10 @@ class Timing:
         flight_max: Unanswered AppendEntries with entries per follower.
         chunk_max_bytes: Records in one snapshot chunk.
         chunk_flight_max: Unanswered snapshot chunks per follower.
+        snapshot_stall_s: A snapshot whose follower has not moved on for so long is given
+            up and begun anew, so that its view does not keep old files for ever.
+        apply_max_bytes: Committed entries shown to the machine in one step, so that a
+            backlog does not keep heartbeats waiting (one larger entry is applied alone).
         log_tail_bytes: Applied entries kept for followers that lag a little.
         log_pin_bytes: Entries kept while a snapshot is on its way to a follower.
     """
@@ -179,6 +187,8 @@ class Timing:
     flight_max: int = 256
     chunk_max_bytes: int = 1 << 20
     chunk_flight_max: int = 2
+    snapshot_stall_s: float = 30.0
+    apply_max_bytes: int = 256 << 10
     log_tail_bytes: int = 64 << 20
     log_pin_bytes: int = 256 << 20
 
@@ -213,6 +223,8 @@ class Status:
         term: Current term.
         leader_id: Leader of the term, None when unknown.
         commit_index: Highest entry known to be committed.
+        leader_commit_index: Highest commit index a leader has told since the start, even
+            where this node's log does not reach yet; its own on the leader.
         applied_index: Highest entry applied to the machine.
         last_index: Last entry of the log.
         first_index: First entry still kept.
@@ -241,6 +253,7 @@ class Status:
     snapshots_installed: int = 0
     fsyncs: int = 0
     amnesiac: bool = False
+    leader_commit_index: int = 0
 
 
 class Listener(Protocol):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.bootstrap import Bootstrap, Output, Record, mismatch
+from cluster.faults import StartError
 from cluster.handshake import Hello
 from cluster.identity import CLUSTER_ID_BYTES, BootstrapState
 from cluster.messages import Message
@@ -33,6 +34,9 @@ class JoiningUser(Protocol):
 
     def bootstrapped(self) -> None:
         """Take part in elections from now on."""
+
+    def failed(self, text: str) -> None:
+        """Hear that what a peer said could not be recorded; nothing may be said any more."""
 
     def joined(self, peer: int) -> None:
         """Hear that a peer that takes part is connected."""
@@ -143,7 +147,16 @@ class Joining:
             return
         if state == BootstrapState.BOOTSTRAPPED:
             self._ready.add(peer)
-        self._carry_out(self._bootstrap.peer_said(peer, state, cluster_id))
+        try:
+            self._carry_out(self._bootstrap.peer_said(peer, state, cluster_id))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the disk is lost
+            # In memory the step is taken, on the disk it is not: only a new start can tell.
+            node_id = self._storage.identity.node_id
+            _log.critical(
+                "node %d cannot record its part in the first start", node_id, exc_info=True
+            )
+            self._user.failed(str(error) if isinstance(error, StartError) else repr(error))
+            return
         self._join()
 
     def received(self, peer: int, message: Message) -> None:
@@ -181,7 +194,8 @@ class Joining:
         self._storage.record(output.identity)
         if self.takes_part:
             cluster_id = output.identity.cluster_id or b""
-            _log.info("bootstrapped: cluster %s", cluster_id.hex())
+            me = output.identity.node_id
+            _log.info("node %d is bootstrapped: cluster %s", me, cluster_id.hex())
             self._user.bootstrapped()
 
 

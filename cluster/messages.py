@@ -32,6 +32,9 @@ class AppendEntries(NamedTuple):
         prev_index: Index of the entry before the first one sent.
         prev_term: Its term.
         entries: (entry, term) pairs; the first has index prev_index + 1.
+        vouched: The receiver said that it may have forgotten, and since then a majority of
+            nodes that have not has confirmed this leader: nothing the receiver ever
+            confirmed is committed beyond commit_index. Only this ends its amnesia.
     """
 
     term: int
@@ -40,6 +43,7 @@ class AppendEntries(NamedTuple):
     prev_index: int
     prev_term: int
     entries: Sequence[tuple[bytes, int]]
+    vouched: bool = False
 
     def to_list(self) -> list[object]:
         """The wire form."""
@@ -234,7 +238,7 @@ def _entries(value: object) -> list[tuple[bytes, int]]:
 
 _Check = Callable[[object], object]
 _FORMS: dict[int, tuple[Callable[..., Message], tuple[_Check, ...]]] = {
-    1: (AppendEntries, (_number, _number, _number, _number, _number, _entries)),
+    1: (AppendEntries, (_number, _number, _number, _number, _number, _entries, _flag)),
     2: (AppendReply, (_number, _number, _flag, _number, _number, _flag)),
     3: (PreVote, (_number, _number, _number, _number)),
     4: (PreVoteReply, (_number, _number, _flag)),

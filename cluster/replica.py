@@ -119,7 +119,8 @@ class Replica:
         except BaseException:
             self._storage.close()
             raise
-        self._ticker.start()
+        if not self._ended:
+            self._ticker.start()
 
     async def _begin(self) -> None:
         config = self._config
@@ -146,11 +147,13 @@ class Replica:
         failed, self._ended = self._ended, True
         self._ticker.stop()
         await self._transport.stop()
-        if failed:
-            self._syncer.abort()
-        else:
-            await self._syncer.stop()
-        self._storage.close()
+        try:
+            if failed:
+                self._syncer.abort()
+            else:
+                await self._syncer.stop()
+        finally:
+            self._storage.close()
 
     def abort(self) -> None:
         """Drop everything where it is, as after a fatal error; only the files are closed."""
@@ -227,6 +230,10 @@ class Replica:
             self._storage.replace_database(str(error))
             self._syncer.reset()
             self._engine = self._make_engine()
+
+    def failed(self, text: str) -> None:
+        """End for good."""
+        self._fail(text)
 
     def joined(self, peer: int) -> None:
         """Pass a connection to the engine."""

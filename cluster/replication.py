@@ -11,19 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.events import Durable, Propose
-from cluster.interface import AMNESIAC_KEY, RAFT_META
 from cluster.log import NO_OP
 from cluster.messages import AppendEntries, AppendReply
-from cluster.state import (
-    LEADER,
-    NEVER,
-    PROBE,
-    REPLICATE,
-    SNAPSHOT,
-    Follower,
-    InvariantBroken,
-    State,
-)
+from cluster.progress import NEVER, PROBE, REPLICATE, SNAPSHOT, Follower
+from cluster.state import LEADER, InvariantBroken, State
 
 
 class Replication(State):
@@ -46,6 +37,7 @@ class Replication(State):
             follower.start_probing(self.log.last_index + 1, self.sequence)
             follower.match = follower.answered = 0
             follower.amnesiac = follower.forgot = False
+            follower.amnesiac_since = None
             follower.heard_at = self.now
         self.noop_index = self.log.append(NO_OP, self.term)
         self.heartbeat_at = self.now + self.timing.heartbeat_s
@@ -127,7 +119,13 @@ class Replication(State):
         self.send(
             follower.peer,
             AppendEntries(
-                self.term, self.sequence, self.commit_index, follower.next - 1, prev_term, entries
+                self.term,
+                self.sequence,
+                self.commit_index,
+                follower.next - 1,
+                prev_term,
+                entries,
+                self.vouches(follower),
             ),
         )
 
@@ -145,10 +143,11 @@ class Replication(State):
             if prev_term is None:
                 self.start_snapshot(follower)
                 continue
-            if shared is None or shared.prev_index != prev_index:
+            vouched = self.vouches(follower)
+            if shared is None or (shared.prev_index, shared.vouched) != (prev_index, vouched):
                 self.sequence += 1
                 shared = AppendEntries(
-                    self.term, self.sequence, self.commit_index, prev_index, prev_term, []
+                    self.term, self.sequence, self.commit_index, prev_index, prev_term, [], vouched
                 )
             self.send(follower.peer, shared)
 
@@ -175,10 +174,7 @@ class Replication(State):
     def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
         """Any answer of this term says: alive, connected, still following."""
         follower.heard_at = self.now
-        if amnesiac != follower.amnesiac:
-            follower.amnesiac = amnesiac
-            if amnesiac:
-                follower.match = 0
+        self.note_memory(follower, amnesiac=amnesiac)
         if sequence > follower.answered:
             follower.answered = min(sequence, self.sequence)
         follower.landed(sequence)
@@ -233,6 +229,7 @@ class Replication(State):
             self.reply(peer, message.sequence, success=False, next_index=0)
             return
         self.accept_leader(peer, message.term)
+        self.leader_commit_index = max(self.leader_commit_index, message.commit_index)
         prev_index, entries = message.prev_index, message.entries
         end = prev_index + len(entries)
         if prev_index > self.log.last_index:
@@ -250,7 +247,7 @@ class Replication(State):
             self.take_entries(end - len(entries) + 1, entries)
         if min(message.commit_index, end) > self.commit_index:
             self.commit_index = self.verified_commit(message.commit_index, end)
-        if self.amnesiac:
+        if self.amnesiac and message.vouched:
             self.recover_memory(message.commit_index, end)
         self.reply(peer, message.sequence, success=True, next_index=end + 1)
 
@@ -298,18 +295,6 @@ class Replication(State):
         self.log.truncate_from(index)
         self.forget_durable(index)
         self.tails_cut += 1
-
-    def recover_memory(self, commit_index: int, end: int) -> None:
-        """Stop being amnesiac once everything this node may have confirmed is back.
-
-        The leader's commit index covers that only when the entry at it is of the leader's
-        own term. The vote of this term goes to the leader, whom it may have elected.
-        """
-        if end >= commit_index and self.log.term_at(commit_index) == self.term:
-            self.amnesiac = False
-            self.memories_recovered += 1
-            self.disk.delete(RAFT_META, AMNESIAC_KEY)
-            self.set_term(self.term, self.leader_id)
 
     def reply(self, peer: int, sequence: int, *, success: bool, next_index: int) -> None:
         """Answer an AppendEntries, once what it wrote is durable."""

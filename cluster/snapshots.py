@@ -8,12 +8,16 @@ A snapshot never moves the commit index before it is whole and in place.
 
 from __future__ import annotations
 
+import logging
 from zlib import crc32
 
 from cluster.chunks import ChunkError, decode_records, encode_records
 from cluster.interface import Record
 from cluster.messages import SnapshotChunk, SnapshotReply
-from cluster.state import LEADER, SNAPSHOT, Follower, InvariantBroken, Outgoing, State
+from cluster.progress import SNAPSHOT, Follower, Outgoing
+from cluster.state import LEADER, InvariantBroken, State
+
+_logger = logging.getLogger(__name__)
 
 
 class Incoming:
@@ -36,6 +40,7 @@ class Snapshots(State):
         """Give this part's fields their first values."""
         super().set_up()
         self.incoming: Incoming | None = None
+        self.told_refusal = ""
 
     def save_checkpoint(self, index: int, term: int, changes: list[Record]) -> None:
         """Put the machine's changes and the truncation they allow into the pending batch."""
@@ -67,7 +72,11 @@ class Snapshots(State):
         self.sequence += 1
         log = self.log
         follower.snapshot = Outgoing(
-            self.sequence, self.disk.open_snapshot(), log.applied_index, log.applied_term
+            self.sequence,
+            self.disk.open_snapshot(),
+            log.applied_index,
+            log.applied_term,
+            self.now,
         )
         self.send_chunks(follower, follower.snapshot)
 
@@ -111,11 +120,25 @@ class Snapshots(State):
             elif message.number == 0:
                 # Start again at the next heartbeat: a fault that repeats must not spin.
                 follower.start_probing(follower.next, self.sequence)
-            else:
-                outgoing.acked = max(outgoing.acked, message.number)
+            elif message.number > outgoing.acked:
+                outgoing.acked = min(message.number, outgoing.number)
+                outgoing.moved_at = self.now
                 self.send_chunks(follower, outgoing)
         if self.reads:
             self.check_reads()
+
+    def give_up_snapshots(self) -> None:
+        """Let go of views that nobody reads on; the next heartbeat begins anew."""
+        for follower in self.followers.values():
+            outgoing = follower.snapshot
+            if outgoing is None or self.now - outgoing.moved_at < self.timing.snapshot_stall_s:
+                continue
+            _logger.warning(
+                "node %d: node %d has not moved on in its snapshot for %.0f s, which begins anew: "
+                "see whether the disk of node %d hangs",
+                *(self.node_id, follower.peer, self.timing.snapshot_stall_s, follower.peer),
+            )
+            follower.start_probing(follower.next, self.sequence)
 
     def finish_sending(self, follower: Follower, next_index: int) -> None:
         """The follower stands at the snapshot; go on with the log behind it."""
@@ -131,6 +154,7 @@ class Snapshots(State):
             self.reply_chunk(peer, message, number=0)
             return
         self.accept_leader(peer, message.term)
+        self.leader_commit_index = max(self.leader_commit_index, message.last_index)
         if message.last_index <= self.applied_index:
             self.stop_receiving()
             self.reply_chunk(peer, message, next_index=self.applied_index + 1)
@@ -163,13 +187,24 @@ class Snapshots(State):
         incoming.crc = crc32(message.data, incoming.crc)
         if crc32(message.data) != message.crc or incoming.crc != message.total_crc:
             return None
-        try:
-            records = decode_records(message.data)
-        except ChunkError:
+        if not self.store_chunk(peer, message.data):
             return None
-        self.disk.add_install(records)
         incoming.number += 1
         return incoming
+
+    def store_chunk(self, peer: int, data: bytes) -> bool:
+        """Store the records of a chunk; False when they cannot be this node's."""
+        try:
+            self.disk.add_install(decode_records(data))
+        except (ChunkError, KeyError) as error:
+            refusal = f"node {peer} sends a snapshot that cannot be stored here: {error!r}"
+            if refusal != self.told_refusal:
+                self.told_refusal = refusal
+                _logger.warning(
+                    "node %d: %s: run the same version on all nodes", self.node_id, refusal
+                )
+            return False
+        return True
 
     def stop_receiving(self) -> None:
         """Drop what was received of an unfinished snapshot."""

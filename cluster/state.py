@@ -12,127 +12,21 @@ from collections import deque
 from typing import Final
 
 from cluster.events import Ready
-from cluster.interface import Disk, Machine, Record, SnapshotReader, Timing
+from cluster.interface import Disk, Machine, Record, Timing
 from cluster.log import NO_OP, Log
 from cluster.messages import Message
+from cluster.progress import PROBE, Follower
 
 FOLLOWER: Final = 0
 CANDIDATE: Final = 1
 LEADER: Final = 2
 
-PROBE: Final = "probe"
-REPLICATE: Final = "replicate"
-SNAPSHOT: Final = "snapshot"
-
-NEVER: Final = float("-inf")
+_ENTRY_COST_BYTES: Final = 100
+"""What applying the smallest entry counts as in the bound of a step."""
 
 
 class InvariantBroken(Exception):  # noqa: N818  # it names what was found, not an act
     """What must hold does not: memory, disk and the cluster may disagree. The node halts."""
-
-
-class Outgoing:
-    """A snapshot on its way to one follower.
-
-    Attributes:
-        snapshot_id: Unique within the leader's term.
-        reader: The view it is read from.
-        index: Last entry it contains.
-        term: Its term.
-        number: The next chunk to send.
-        acked: Chunks the follower has.
-        crc: CRC-32 over the chunks sent.
-        done: The last chunk is sent.
-    """
-
-    __slots__ = ("acked", "crc", "done", "index", "number", "reader", "snapshot_id", "term")
-
-    def __init__(self, snapshot_id: int, reader: SnapshotReader, index: int, term: int) -> None:
-        self.snapshot_id = snapshot_id
-        self.reader = reader
-        self.index = index
-        self.term = term
-        self.number = 0
-        self.acked = 0
-        self.crc = 0
-        self.done = False
-
-
-class Follower:
-    """What this node knows of one other voter; most of it matters only while leading.
-
-    Attributes:
-        peer: Its node id.
-        connected: A connection is open.
-        heard_at: Time of its last message, NEVER before the first.
-        mode: PROBE (one message at a time until one matches), REPLICATE or SNAPSHOT.
-        match: Highest entry it confirmed as durable.
-        next: Next entry to send.
-        flight: (sequence, bytes) of unanswered messages with entries.
-        flight_bytes: Their bytes.
-        answered: Highest sequence it answered in this term.
-        rewound: Rejections of messages up to this sequence are old news.
-        amnesiac: It says it may have forgotten.
-        forgot: It was seen without entries it had confirmed.
-        snapshot: The snapshot on its way to it.
-    """
-
-    __slots__ = (
-        "amnesiac",
-        "answered",
-        "connected",
-        "flight",
-        "flight_bytes",
-        "forgot",
-        "heard_at",
-        "match",
-        "mode",
-        "next",
-        "peer",
-        "rewound",
-        "snapshot",
-    )
-
-    def __init__(self, peer: int) -> None:
-        self.peer = peer
-        self.connected = False
-        self.heard_at = NEVER
-        self.mode = PROBE
-        self.match = 0
-        self.next = 1
-        self.flight: deque[tuple[int, int]] = deque()
-        self.flight_bytes = 0
-        self.answered = 0
-        self.rewound = 0
-        self.amnesiac = False
-        self.forgot = False
-        self.snapshot: Outgoing | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Its word may be counted: nothing says it has forgotten."""
-        return not (self.amnesiac or self.forgot)
-
-    def start_probing(self, next_index: int, sequence: int) -> None:
-        """Forget the flight and find out from `next_index` on where the logs agree."""
-        self.mode = PROBE
-        self.next = next_index
-        self.rewound = sequence
-        self.flight.clear()
-        self.flight_bytes = 0
-        self.close_snapshot()
-
-    def landed(self, sequence: int) -> None:
-        """Take what was answered up to `sequence` out of the flight."""
-        flight = self.flight
-        while flight and flight[0][0] <= sequence:
-            self.flight_bytes -= flight.popleft()[1]
-
-    def close_snapshot(self) -> None:
-        """Let go of the snapshot on its way, if there is one."""
-        if self.snapshot is not None:
-            self.snapshot.reader.close()
-            self.snapshot = None
 
 
 class State:
@@ -152,6 +46,7 @@ class State:
     voted_for: int | None
     leader_id: int | None
     commit_index: int
+    leader_commit_index: int
     applied_index: int
     amnesiac: bool
     followers: dict[int, Follower]
@@ -172,6 +67,7 @@ class State:
         """Give every field that does not come from outside its first value."""
         self.durable_index = self.log.last_index
         self.durable_sequence = 0
+        self.apply_left_bytes = self.timing.apply_max_bytes
         self.written_sequence = 0
         self.marks: deque[tuple[int, int, float]] = deque()
         self.answers: list[tuple[int, Message]] = []
@@ -184,7 +80,6 @@ class State:
         self.fsyncs = 0
         self.tails_cut = 0
         self.deposed_with_entries = 0
-        self.memories_recovered = 0
 
     def send(self, peer: int, message: Message) -> None:
         """Send now: the message speaks only of what others have made durable."""
@@ -238,15 +133,18 @@ class State:
     def apply_committed(self) -> None:
         """Show the machine what is committed, in order, each entry once.
 
+        What exceeds the bound of one step is left to the next ones.
+
         Raises:
             InvariantBroken: The machine raised; what it holds can no longer be trusted.
         """
         log, machine, applied = self.log, self.machine, self.ready.applied
-        while self.applied_index < self.commit_index:
+        while self.applied_index < self.commit_index and self.apply_left_bytes > 0:
             index = self.applied_index + 1
             entry, _, term = log.entries[index - log.base_index]
             decoded, context = self.waiting.pop(index, (None, None))
             self.applied_index = index
+            self.apply_left_bytes -= len(entry) + _ENTRY_COST_BYTES
             if entry == NO_OP:
                 applied.append((index, None, context))
                 continue
@@ -254,6 +152,9 @@ class State:
                 outcome = machine.apply(index, entry, decoded)
                 changes = machine.take_changes()
             except Exception as error:
+                # It is committed and will raise on every node; nobody knows what it did.
+                if context is not None:
+                    self.ready.dropped.append((context, "UNKNOWN_OUTCOME"))
                 raise InvariantBroken(f"the machine raised at index {index}: {error!r}") from error
             applied.append((index, outcome, context))
             if changes is not None:
@@ -308,6 +209,22 @@ class State:
 
     def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
         """A follower answered a message of this term."""
+        raise NotImplementedError
+
+    def note_memory(self, follower: Follower, *, amnesiac: bool) -> None:
+        """A follower said whether it may have forgotten."""
+        raise NotImplementedError
+
+    def vouches(self, follower: Follower) -> bool:
+        """Whether what a follower may have forgotten is covered by the commit index."""
+        raise NotImplementedError
+
+    def recover_memory(self, commit_index: int, end: int) -> None:
+        """The leader vouches for its commit index: stop being amnesiac below it."""
+        raise NotImplementedError
+
+    def confirmed_sequence(self, needed: int | None = None) -> float:
+        """What a majority has answered up to."""
         raise NotImplementedError
 
     def confirm(self, follower: Follower, index: int) -> None:

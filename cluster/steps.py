@@ -27,6 +27,7 @@ from cluster.events import (
 )
 from cluster.interface import Disk, Machine, PeerStatus, Role, Status, Timing
 from cluster.log import Log
+from cluster.memory import Memory
 from cluster.messages import (
     AppendEntries,
     AppendReply,
@@ -38,17 +39,18 @@ from cluster.messages import (
     VoteReply,
     VoteRequest,
 )
+from cluster.progress import NEVER, Follower
 from cluster.reads import Reads
 from cluster.replication import Replication
 from cluster.snapshots import Snapshots
-from cluster.state import FOLLOWER, LEADER, NEVER, Follower, InvariantBroken
+from cluster.state import FOLLOWER, LEADER, InvariantBroken
 
 _logger = logging.getLogger(__name__)
 
 _ROLES: tuple[Role, Role, Role] = ("follower", "candidate", "leader")
 
 
-class Steps(Election, Replication, Snapshots, Reads):
+class Steps(Election, Replication, Memory, Snapshots, Reads):
     """The engine's loop body, its start and its end."""
 
     def give(
@@ -78,6 +80,7 @@ class Steps(Election, Replication, Snapshots, Reads):
         self.quorum = len(self.voters) // 2 + 1
         self.log = Log(disk)
         self.commit_index = self.applied_index = self.log.applied_index
+        self.leader_commit_index = self.commit_index
         self.heard_at = NEVER
         self.leader_id = None
         self.role = FOLLOWER
@@ -126,6 +129,7 @@ class Steps(Election, Replication, Snapshots, Reads):
             return self._refuse(event)
         self.now = max(now, self.now)
         self.ready = ready = Ready()
+        self.apply_left_bytes = self.timing.apply_max_bytes
         before = (self.role, self.term, self.leader_id)
         try:
             self._handlers[type(event)](event)
@@ -158,6 +162,8 @@ class Steps(Election, Replication, Snapshots, Reads):
         ):
             self.apply_committed()
             self.write_batch()
+        if self.reads:
+            self.check_reads()
         if self.answers:
             self._release_answers()
 
@@ -182,6 +188,8 @@ class Steps(Election, Replication, Snapshots, Reads):
         self.fail_reads()
 
     def _tick_at(self) -> float | None:
+        if self.apply_left_bytes <= 0 and self.applied_index < self.commit_index:
+            return self.now
         if self.role == LEADER:
             return self.spread_at
         return self.election_deadline if self.now < self.fast_until else None
@@ -191,13 +199,14 @@ class Steps(Election, Replication, Snapshots, Reads):
             self._lead_on()
         self.gate_election()
         self.stock_tick()
-        self.apply_committed()
 
     def _lead_on(self) -> None:
         """What a leader does as time passes, beyond the stock heartbeat."""
         if self.disk_stalled():
             self.become_follower(self.term)
-        elif self.spread_at is not None and self.spread_at <= self.now:
+            return
+        self.give_up_snapshots()
+        if self.spread_at is not None and self.spread_at <= self.now:
             self.heartbeat()
 
     def _on_connected(self, event: PeerConnected) -> None:
@@ -212,6 +221,7 @@ class Steps(Election, Replication, Snapshots, Reads):
 
     def look_again(self, follower: Follower) -> None:
         """What was under way is lost. Go on from what is known, or from the log's end."""
+        follower.amnesiac_since = None
         known = follower.match or self.log.last_index
         follower.start_probing(known + 1, self.sequence)
 
@@ -240,6 +250,7 @@ class Steps(Election, Replication, Snapshots, Reads):
             term=self.term,
             leader_id=self.leader_id,
             commit_index=self.commit_index,
+            leader_commit_index=max(self.commit_index, self.leader_commit_index),
             applied_index=self.applied_index,
             last_index=self.log.last_index,
             first_index=self.log.base_index + 1,

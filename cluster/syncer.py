@@ -90,10 +90,12 @@ class Syncer:
     async def stop(self) -> None:
         """Finish what is under way, sync a last time and store the mark."""
         failed, self._ended = self._ended, True
-        if not failed:
-            await self._loop.run_in_executor(self._thread, self._finish)
-        self._thread.shutdown()
-        self._mark_thread.shutdown()
+        try:
+            if not failed:
+                await self._loop.run_in_executor(self._thread, self._finish)
+        finally:
+            self._thread.shutdown()
+            self._mark_thread.shutdown()
 
     def abort(self) -> None:
         """Begin nothing more and release nothing more; waits for what runs in the threads."""

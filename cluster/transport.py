@@ -95,6 +95,7 @@ class PeerTransport:
         self._server: asyncio.Server | None = None
         self._diallers: list[asyncio.Task[None]] = []
         self._pinger: asyncio.TimerHandle | None = None
+        self._ended = False
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
@@ -115,6 +116,9 @@ class PeerTransport:
             self._server = await self._loop.create_server(lambda: Link(self, None), host, port)
         except OSError as error:
             raise AddressError(_bind_error(host, port, error)) from error
+        if self._ended:  # a peer was quicker, and what it said has ended this node
+            self._server.close()
+            return
         for peer in others:
             if peer < self._node_id:
                 self._diallers.append(self._loop.create_task(self._dial(peer)))
@@ -132,6 +136,7 @@ class PeerTransport:
 
     def abort(self, *, flush: bool = False) -> None:
         """Close everything now."""
+        self._ended = True
         if self._pinger is not None:
             self._pinger.cancel()
         if self._server is not None:
@@ -194,7 +199,7 @@ class PeerTransport:
                         lambda: Link(self, peer), host, port
                     )
             except OSError as error:  # a timeout is one as well
-                self._tell(f"dial {peer}", f"node {peer} at {host}:{port}: {error}")
+                self._tell(f"dial {peer}", f"cannot reach node {peer} at {host}:{port}: {error}")
             else:
                 await link.closed
                 if link.hello is not None:
@@ -236,17 +241,32 @@ class PeerTransport:
         """Say why the peer is refused, None when it is welcome."""
         me, peer = self._node_id, hello.node_id
         if hello.version != PROTOCOL_VERSION:
-            return f"node {peer} speaks version {hello.version}, node {me} {PROTOCOL_VERSION}"
+            return (
+                f"node {peer} speaks version {hello.version}, node {me} {PROTOCOL_VERSION}: "
+                "run the same version on all nodes"
+            )
         if hello.nonce == self._handler.hello(peer).nonce:
-            return f"node {me} has reached itself: the address of a peer is its own"
+            return (
+                f"node {me} has reached itself: the address of a peer is its own, "
+                f"{link.remote}: correct the list of peers"
+            )
         if link.dialled is not None and peer != link.dialled:
-            return f"node {peer} answers at {link.remote}, where node {link.dialled} was expected"
+            return (
+                f"node {peer} answers at {link.remote}, where node {link.dialled} was expected: "
+                "correct the list of peers"
+            )
         if peer == me:
-            return f"two nodes have the id {me}; the other one is at {link.remote}"
+            return (
+                f"two nodes have the id {me}; the other one is at {link.remote}: "
+                "give each an id of its own"
+            )
         if hello.to != me:
-            return f"node {peer} looks for node {hello.to} where node {me} answers"
+            return (
+                f"node {peer} looks for node {hello.to} where node {me} answers: "
+                f"correct the list of peers of node {peer}"
+            )
         if peer not in self._addresses:
-            return f"node {peer} is not a voter here"
+            return f"node {peer} is not a voter of node {me}: the lists of peers must be equal"
         if link.dialled is None and peer < me:
             return f"node {me} dials node {peer}, not the other way round"
         return self._handler.judge(hello) or self._judge_rival(hello)
@@ -273,7 +293,7 @@ class PeerTransport:
         self._said.pop(f"dial {link.peer}", None)
         if self._state is not None:
             link.say_state(*self._state)
-        _log.info("node %d connected (%s)", link.peer, link.remote)
+        _log.info("node %d connected to node %d at %s", self._node_id, link.peer, link.remote)
         self._handler.connected(link.peer, link.hello)
 
     def state_said(self, link: Link, state: BootstrapState, cluster_id: bytes | None) -> None:
@@ -297,7 +317,9 @@ class PeerTransport:
         self._links.discard(link)
         if link.hello is not None and self._live.get(link.peer) is link:
             del self._live[link.peer]
-            _log.info("node %d disconnected: %s", link.peer, reason)
+            _log.info(
+                "node %d lost node %d at %s: %s", self._node_id, link.peer, link.remote, reason
+            )
             self._handler.disconnected(link.peer, reason)
         elif reason != "refused":
             self._tell(f"link {link.dialled}", f"connection with {link.remote} ended: {reason}")

@@ -36,6 +36,7 @@ _PACE_S: Final = 25.0
 """Seconds over which the submits are spread: long enough to watch, short enough to wait."""
 
 _RESTART_AFTER_S: Final = 3.0
+_FAILOVER_MAX_S: Final = 3.0
 _WORKERS: Final = 2
 _LOOK_S: Final = 0.25
 
@@ -78,8 +79,9 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """True when nothing was lost, doubled or wrong and the leader really was replaced."""
-        return self.lost == self.doubled == self.wrong == 0 and self.failover_s is not None
+        """True when nothing was lost, doubled or wrong and a new leader came soon enough."""
+        replaced = self.failover_s is not None and self.failover_s < _FAILOVER_MAX_S
+        return self.lost == self.doubled == self.wrong == 0 and replaced
 
     def lines(self) -> list[str]:
         """Return the closing table."""

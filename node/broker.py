@@ -67,7 +67,9 @@ class Broker:
         self._observer = observer
         now_s = around.now_s
         self.leadership = Leadership(node_id=rules.node_id, client_address=around.client_address)
-        self.leases = LeaseKeeper(lease_of=machine.lease_of, session_s=rules.session_s)
+        self.leases = LeaseKeeper(
+            lease_of=machine.lease_of, session_s=lambda: machine.settings.lease_ms / 1000
+        )
         self._answers = Answers(self.leadership, count=observer.count_request)
         self._workers = Workers()
         self._door = Door(machine, payload_max_bytes=rules.payload_max_bytes)
@@ -114,7 +116,7 @@ class Broker:
             door=self._door,
             leases=self.leases,
             workers=self._workers,
-            registered_sessions=lambda: {one.session for one in machine.sessions()},
+            is_registered=lambda session: machine.session(session) is not None,
             observe_run=observer.observe_run,
             now_s=now_s,
         )

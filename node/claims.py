@@ -101,7 +101,8 @@ class Claims:
             self._answers.reply(claim.session, Type.CLAIM_TASK, request_id, reply)
         elif reply.grants:
             self._learn(claim.command, reply.grants)
-            self._answer(claim, reply.grants)
+            grants = reply.grants
+            claim.session.when_room(lambda: self._answer(claim, grants))
         elif self._draining or claim.until_s <= self._now_s():
             self._answer_empty(claim)
         elif not claim.session.closed:
@@ -182,6 +183,8 @@ class Claims:
             return
         listed: list[tuple[object, ...]] = []
         size_bytes = 0
+        # The client may have been slow to read what came before, and leases do not wait.
+        grants = [grant for grant in grants if self._machine.lease_of(grant.token) is not None]
         for number, grant in enumerate(grants):
             payload = self._machine.payload(grant.task_id)
             size_bytes += len(payload) + _GRANT_BYTES

@@ -160,6 +160,13 @@ def print_version() -> None:
 def main() -> None:
     """Run the command line; the entry point of ``tq-node``."""
     _fill_standard_streams()
+    if not __debug__:
+        click.echo(
+            "tq-node: Python was started with -O or PYTHONOPTIMIZE, which removes the checks that "
+            "stop a broken node; start it without",
+            err=True,
+        )
+        sys.exit(2)
     try:
         code = cli.main(prog_name="tq-node", standalone_mode=False)
     except ConfigError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from cluster.interface import Status
+from cluster.interface import PeerStatus, Status
 from node.metrics import TIERS, TaskFacts
 from statemachine import Machine
 
@@ -63,19 +63,28 @@ def node_status(
         "fsyncs": status.fsyncs,
         "amnesiac": status.amnesiac,
         "peers": [
-            {
-                "node_id": peer_id,
-                "client_address": addresses.get(peer_id, ("", ""))[0],
-                "http_address": addresses.get(peer_id, ("", ""))[1],
-                "connected": peer.connected,
-                "match_index": peer.match_index,
-                "lag": peer.lag,
-                "last_seen_ms": peer.last_seen_ms,
-                "amnesiac": peer.amnesiac,
-            }
+            _peer(peer_id, peer, addresses.get(peer_id, ("", "")), leads=status.role == "leader")
             for peer_id, peer in sorted(status.peers.items())
         ],
     }
+
+
+def _peer(
+    peer_id: int, peer: PeerStatus, addresses: tuple[str, str], *, leads: bool
+) -> dict[str, object]:
+    """Return what is known of a peer; how far it is only a leader can know."""
+    client_address, http_address = addresses
+    known: dict[str, object] = {
+        "node_id": peer_id,
+        "client_address": client_address,
+        "http_address": http_address,
+        "connected": peer.connected,
+        "last_seen_ms": peer.last_seen_ms,
+        "amnesiac": peer.amnesiac,
+    }
+    if leads:
+        known |= {"match_index": peer.match_index, "lag": peer.lag}
+    return known
 
 
 def task_facts(machine: Machine) -> TaskFacts:

@@ -41,8 +41,8 @@ class RaftHealth(Protocol):
         """It may have forgotten what it confirmed; it does not vote until it is filled again."""
 
     @property
-    def commit_index(self) -> int:
-        """Highest index known to be on a quorum."""
+    def leader_commit_index(self) -> int:
+        """Highest commit index a leader has told; this node's own may lag after a restart."""
 
     @property
     def applied_index(self) -> int:
@@ -156,8 +156,8 @@ def application(views: Views) -> web.Application:
 async def readiness(views: Views) -> list[Check]:
     """Whether this node is worth talking to: it knows a leader, its memory, and has caught up.
 
-    Caught up means with the commit index as it was when the check began, for which it waits
-    up to a second: under load the newest index is never reached.
+    Caught up means with what the leader had committed when the check began, for which it
+    waits up to a second: under load the newest index is never reached.
     """
     stopping = Check("serving", "shutting down" if views.is_stopping() else "")
     raft = views.raft()
@@ -165,7 +165,7 @@ async def readiness(views: Views) -> list[Check]:
         return [stopping, Check("leader", "still starting"), Check("applied", "still starting")]
     leader = Check("leader", "" if raft.leader_id is not None else "no leader known")
     memory = Check("memory", "its disk was lost; a leader fills it again" if raft.amnesiac else "")
-    goal = raft.commit_index
+    goal = raft.leader_commit_index
     for _ in range(_CATCH_UP_POLLS_MAX):
         if raft.applied_index >= goal:
             return [stopping, leader, memory, Check("applied", "")]

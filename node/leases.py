@@ -53,10 +53,12 @@ class LeaseKeeper:
     Args:
         lease_of: The live lease of a token, or None.
         session_s: How long a silent worker session lives, seconds (two missed
-            heartbeats).
+            heartbeats); asked each time, since it is a replicated setting.
     """
 
-    def __init__(self, *, lease_of: Callable[[int], Lease | None], session_s: float) -> None:
+    def __init__(
+        self, *, lease_of: Callable[[int], Lease | None], session_s: Callable[[], float]
+    ) -> None:
         self._lease_of = lease_of
         self._session_s = session_s
         self._leases: Deadlines[int] = Deadlines(slot_s=_SLOT_S)
@@ -91,7 +93,7 @@ class LeaseKeeper:
         for lease in leases:
             self._leases.set(lease.token, now_s + lease.lease_ms / 1000)
         for session in sessions:
-            self._sessions.set(session, now_s + self._session_s)
+            self._sessions.set(session, now_s + self._session_s())
         self._counting = True
 
     def stand_down(self) -> None:
@@ -121,7 +123,7 @@ class LeaseKeeper:
     def registered(self, session: int, *, now_s: float) -> None:
         """Count a worker session that was registered, or that was heard of."""
         if self._counting:
-            self._sessions.set(session, now_s + self._session_s)
+            self._sessions.set(session, now_s + self._session_s())
 
     def deregistered(self, session: int) -> None:
         """Forget a worker session."""
@@ -146,7 +148,7 @@ class LeaseKeeper:
                 lost.append(token)
             else:
                 self._leases.set(token, now_s + lease.lease_ms / 1000)
-        self._sessions.set(session, now_s + self._session_s)
+        self._sessions.set(session, now_s + self._session_s())
         return lost
 
     def expired(self, *, now_s: float) -> list[tuple[bytes, int]]:
@@ -165,18 +167,15 @@ class LeaseKeeper:
             self._leases.set(token, now_s + _RETRY_S)
         return pairs
 
-    def dead_sessions(self, registered: Callable[[], set[int]], *, now_s: float) -> list[int]:
+    def dead_sessions(self, is_registered: Callable[[int], bool], *, now_s: float) -> list[int]:
         """Return the next silent worker sessions to expire, at most `SESSIONS_MAX`.
 
         Args:
-            registered: The sessions of the machine; asked only when one is silent.
+            is_registered: Whether the machine has a session.
             now_s: The monotonic clock, seconds.
         """
         silent = self._sessions.pop_due(now_s, limit=SESSIONS_MAX)
-        if not silent:
-            return []
-        alive = registered()
-        dead = [session for session in silent if session in alive]
+        dead = [session for session in silent if is_registered(session)]
         for session in dead:
             self._sessions.set(session, now_s + _RETRY_S)
         return dead

@@ -32,7 +32,7 @@ class Lessons:
         door: Counts tasks on their way.
         leases: Counts leases and worker sessions.
         workers: Knows workers.
-        registered_sessions: The machine's worker sessions.
+        is_registered: Whether the machine has a worker's session.
         observe_run: Gets the time of every finished attempt, milliseconds.
         now_s: The monotonic clock, seconds.
     """
@@ -43,14 +43,14 @@ class Lessons:
         door: Door,
         leases: LeaseKeeper,
         workers: Workers,
-        registered_sessions: Callable[[], set[int]],
+        is_registered: Callable[[int], bool],
         observe_run: Callable[[int], None],
         now_s: Callable[[], float],
     ) -> None:
         self._door = door
         self._leases = leases
         self._workers = workers
-        self._registered_sessions = registered_sessions
+        self._is_registered = is_registered
         self._observe_run = observe_run
         self._now_s = now_s
         # Each takes the command it stands for.
@@ -105,8 +105,7 @@ class Lessons:
     def _sessions_expired(self, command: ExpireSessions, reply: Reply) -> None:
         del reply
         # One command ends a bounded number of leases; the rest is proposed again.
-        alive = self._registered_sessions()
-        self._end(tuple(one for one in command.sessions if one not in alive))
+        self._end(tuple(one for one in command.sessions if not self._is_registered(one)))
 
     def _end(self, sessions: tuple[int, ...]) -> None:
         for session in sessions:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from node.answers import Answers
+from node.digests import Digests
 from node.leases import LeaseKeeper
 from node.reads import Barriers
 from node.requests import (
@@ -62,7 +63,7 @@ class Queries:
         self._workers = workers
         self._answers = answers
         self._node_status = node_status
-        self._applied_index = applied_index
+        self._digests = Digests(machine.digest, applied_index=applied_index, now_s=now_s)
         self._now_s = now_s
         self._waits = WaitRoom()
 
@@ -81,8 +82,15 @@ class Queries:
     def digest(self, session: Session, body: bytes) -> None:
         """Answer DIGEST: recomputed over the whole state, which takes its time."""
         request_id = parse_bare(body)
-        fields = (request_id, self._applied_index(), self._machine.digest())
-        self._answers.ack(session, Type.DIGEST, fields)
+        rest_ms = self._digests.rest_ms()
+        if rest_ms:
+            raise RequestError(
+                Code.RATE_LIMITED,
+                "a digest over the whole state was just computed",
+                request_id=request_id,
+                retry_after_ms=rest_ms,
+            )
+        self._answers.ack(session, Type.DIGEST, (request_id, *self._digests.take()))
 
     def keep_alive(self, session: Session, beat: Heartbeat) -> None:
         """Answer the heartbeat of no worker: the connection lives on."""
@@ -103,7 +111,12 @@ class Queries:
             self._answers.redirect(session, Type.HEARTBEAT, beat.request_id)
         else:
             self._behind_barrier(
-                session, Type.HEARTBEAT, beat.request_id, lambda: self._renew(session, beat)
+                session,
+                Type.HEARTBEAT,
+                beat.request_id,
+                lambda: self._renew(session, beat),
+                size_bytes=len(body),
+                at_once=True,  # time runs, and the answer is short
             )
 
     def status(self, session: Session, body: bytes) -> None:
@@ -150,12 +163,12 @@ class Queries:
     def finished(self, task_ids: Iterable[bytes]) -> None:
         """Answer the waits for tasks that became terminal."""
         for wait in self._waits.finished(task_ids):
-            self._tell_waiter(wait)
+            self._tell_when_room(wait)
 
     def poll(self, now_s: float) -> None:
         """Answer the waits that are over with the state as it is."""
         for wait in self._waits.pop_due(now_s):
-            self._tell_waiter(wait)
+            self._tell_when_room(wait)
 
     def stand_down(self) -> None:
         """Send every parked wait to the new leader."""
@@ -174,17 +187,34 @@ class Queries:
     # ------------------------------------------------------------
 
     def _behind_barrier(
-        self, session: Session, type_: Type, request_id: int, tell: Callable[[], None]
+        self,
+        session: Session,
+        type_: Type,
+        request_id: int,
+        tell: Callable[[], None],
+        *,
+        size_bytes: int = 0,
+        at_once: bool = False,
     ) -> None:
-        session.begin(0)
+        """Answer when it is proved that this node led after the question came.
+
+        What is told later than that, since the client has answers to read first, is no
+        older for it.
+        """
+        session.begin(size_bytes)
+
+        def told() -> None:
+            session.settle(size_bytes)
+            if not session.closed:
+                tell()
 
         def read(ok: bool) -> None:
-            session.settle(0)
-            if session.closed:
-                return
-            if ok:
-                tell()
+            if ok and not at_once:
+                session.when_room(told)
+            elif ok:
+                told()
             else:
+                session.settle(size_bytes)
                 self._answers.not_accepted(session, type_, request_id)
 
         self._barriers.add(read)
@@ -235,6 +265,9 @@ class Queries:
             self._waits.park(
                 ParkedWait(session, request_id=request_id, task_id=query.task_id, until_s=until_s)
             )
+
+    def _tell_when_room(self, wait: ParkedWait) -> None:
+        wait.session.when_room(lambda: self._tell_waiter(wait))
 
     def _tell_waiter(self, wait: ParkedWait) -> None:
         session = wait.session

@@ -23,7 +23,7 @@ from node.config import Config
 from node.figures import node_status, task_facts
 from node.http import HttpListener, Views
 from node.metrics import Metrics, Sources
-from node.settings import limits, open_disk, replica_config, rules
+from node.settings import limits, open_disk, replica_config, rules, worker_defaults
 from node.surroundings import Surroundings
 from node.tcp import ClientServer
 from node.version import version
@@ -230,6 +230,7 @@ class Node:
             "frame_max_bytes": self._config.broker.frame_max.bytes,
             "payload_max_bytes": self._config.broker.payload_max.bytes,
             "idle_ms": IDLE_MS,
+            "worker": worker_defaults(self._config),
         }
 
     def _facts(self) -> dict[str, object]:
@@ -244,7 +245,7 @@ class Node:
         assert self._broker is not None
         self._broker.tick()
         self._collector.tick()
-        counting = self._broker.leases.counting
+        counting = self._broker.leases.counting and self._machine.seeded
         if counting and not self._was_counting:
             self._took_over()
         self._was_counting = counting

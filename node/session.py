@@ -6,12 +6,15 @@ loop; `node.tcp` owns the socket.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 HELLO_MAX_BYTES: Final = 4096
 """Longest frame before HELLO was accepted, bytes."""
+ROOM_BYTES: Final = 1024 * 1024
+"""Answers that one turn of the loop collects for one client before long ones wait."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,12 @@ class Session:
     in_flight: int = 0
     in_flight_bytes: int = 0
     paused: bool = False
+    stuck: bool = False
+    """The client has not read what was written."""
     _out: list[bytes] = field(default_factory=list)
+    _out_bytes: int = 0
+    _waiting: deque[Callable[[], None]] = field(default_factory=deque)
+    """What makes long answers, held back until the client has read the ones before."""
 
     def send(self, frame: bytes) -> None:
         """Queue one whole frame; drop it if the connection is gone."""
@@ -109,6 +117,26 @@ class Session:
         if not self._out:
             self.outbox.mark(self)
         self._out.append(frame)
+        self._out_bytes += len(frame)
+
+    def when_room(self, answer: Callable[[], None]) -> None:
+        """Make a long answer now, or once the client has read what waits for it.
+
+        A short request may ask for megabytes: answering all of them as they come would
+        fill the memory and stop the loop for everybody else.
+
+        Args:
+            answer: Makes and sends it; not called if the connection ends before.
+        """
+        if self._waiting or not self._has_room:
+            self._waiting.append(answer)
+        else:
+            answer()
+
+    def unstick(self) -> None:
+        """Go on: the client has read."""
+        self.stuck = False
+        self._catch_up()
 
     def end(self, frame: bytes) -> None:
         """Queue a last frame and close the connection once it has left."""
@@ -118,12 +146,24 @@ class Session:
     def flush(self) -> None:
         """Write what was queued, in one piece."""
         out, self._out = self._out, []
+        self._out_bytes = 0
         if self.closed:
+            self._waiting.clear()
             return
         if out:
             self.wire.write(out[0] if len(out) == 1 else b"".join(out))
         if self.closing:
+            self._waiting.clear()
             self.wire.close()
+        self._catch_up()
+
+    @property
+    def _has_room(self) -> bool:
+        return not self.stuck and self._out_bytes < ROOM_BYTES
+
+    def _catch_up(self) -> None:
+        while self._waiting and self._has_room and not self.closed:
+            self._waiting.popleft()()
 
     def begin(self, size_bytes: int) -> None:
         """Count a request that is under way; stop reading when too much is."""

@@ -21,15 +21,25 @@ def rules(config: Config) -> Rules:
     return Rules(
         node_id=config.node_id,
         payload_max_bytes=broker.payload_max.bytes,
-        session_s=broker.worker_lease_timeout.ms / 1000,
         compaction_s=persistence.compaction_interval.ms / 1000,
         seed={
             "queue_depth_threshold": broker.queue_depth_threshold,
             "retention_ms": persistence.completed_task_retention.ms,
             "claim_max": broker.batch_claim_size,
             "lease_ms": broker.worker_lease_timeout.ms,
+            "checkpoint_entries_max": config.raft.snapshot_interval,
         },
     )
+
+
+def worker_defaults(config: Config) -> dict[str, int]:
+    """Return what HELLO tells workers that were told nothing themselves."""
+    worker = config.worker
+    return {
+        "concurrency": worker.concurrency,
+        "heartbeat_ms": worker.heartbeat_interval.ms,
+        "shutdown_ms": worker.shutdown_timeout.ms,
+    }
 
 
 def limits(config: Config) -> Limits:

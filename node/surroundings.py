@@ -63,13 +63,11 @@ class Rules:
     Attributes:
         node_id: This node.
         payload_max_bytes: Largest payload or result.
-        session_s: How long a silent worker lives.
         compaction_s: Time between two retention sweeps.
         seed: Replicated settings for a new cluster.
     """
 
     node_id: int
     payload_max_bytes: int = 10 * 1024 * 1024
-    session_s: float = 30.0
     compaction_s: float = 3600.0
     seed: dict[str, int] = field(default_factory=dict)

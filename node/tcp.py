@@ -20,6 +20,9 @@ SWEEP_S: Final = 1.0
 _CLOSE_S: Final = 5.0
 """How long a closing connection may take to read its last answers."""
 _WRITE_HIGH_BYTES: Final = 1024 * 1024
+TURN_BYTES: Final = 128 * 1024
+"""After so much from one client the others have their turn; an event loop may otherwise
+read a socket again and again for as long as it has data."""
 
 
 class Receiver(Protocol):
@@ -52,6 +55,8 @@ class Connection(asyncio.Protocol):
         """Since when the client, over the high-water mark, has read nothing."""
         self._unread_bytes = 0
         self._reading = True
+        self._turn_bytes = 0
+        self._resting = False
 
     # ------------------------------------------------------------ asyncio's side
 
@@ -93,16 +98,28 @@ class Connection(asyncio.Protocol):
                 self._partial_s = self._now_s()
         else:
             self._partial_s = None
+        self._turn_bytes += len(data)
+        if self._turn_bytes >= TURN_BYTES and not self._resting:
+            self._resting = True
+            self._set_reading()
+            self._server.schedule(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._turn_bytes = 0
+        self._set_reading()
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read."""
         self._stuck_s = self._now_s()
         self._unread_bytes = 0
+        self._session.stuck = True
         self._set_reading()
 
     def resume_writing(self) -> None:
         """Read again: the client took its answers."""
         self._stuck_s = None
+        self._session.unstick()
         self._set_reading()
 
     # ------------------------------------------------------------ the session's side
@@ -183,7 +200,7 @@ class Connection(asyncio.Protocol):
         self._session.end(encode(Type.NACK, [0, code, str(error), None]))
 
     def _set_reading(self) -> None:
-        wanted = not self._session.paused and self._stuck_s is None
+        wanted = not self._session.paused and self._stuck_s is None and not self._resting
         if wanted == self._reading or self._transport is None:
             return
         self._reading = wanted
@@ -216,7 +233,8 @@ class ClientServer:
         self.receiver = receiver
         self.limits = limits
         self.now_s = now_s
-        self.outbox = Outbox(schedule or asyncio.get_running_loop().call_soon)
+        self.schedule = schedule or asyncio.get_running_loop().call_soon
+        self.outbox = Outbox(self.schedule)
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
         self._server: asyncio.Server | None = None

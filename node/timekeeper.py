@@ -53,15 +53,16 @@ class Timekeeper:
         """Where the retention sweep goes on; None between two sweeps."""
 
     def bootstrap(self) -> InternalCommand | None:
-        """Return the command that gives a new cluster its settings, if it is new.
+        """Return the command that gives a new cluster its settings, if it may be new.
 
-        Must come before any client's command in the leader's first entry: a machine
-        that has applied anything is not new, whatever became of its settings.
+        Must come before any client's command of this leader, or that is answered under the
+        defaults. An earlier leader's seed may be in the log and not applied here yet: then
+        this one is one too many, and the machine passes over it.
         """
-        if self._machine.log_time_ms > 0:
+        if self._machine.seeded:
             return None
         self._under_way.add(ChangeSettings)
-        return ChangeSettings(tuple(sorted(self._seed.items())))
+        return ChangeSettings(tuple(sorted(self._seed.items())), is_seed=True)
 
     def stand_down(self) -> None:
         """Forget what was planned: this node does not lead."""
@@ -98,13 +99,13 @@ class Timekeeper:
         if Expire not in self._under_way and (pairs := self._leases.expired(now_s=now_s)):
             commands.append(Expire(tuple(pairs)))
         if ExpireSessions not in self._under_way:
-            dead = self._leases.dead_sessions(self._registered, now_s=now_s)
+            dead = self._leases.dead_sessions(self._is_registered, now_s=now_s)
             if dead:
                 commands.append(ExpireSessions(tuple(dead)))
         return commands
 
-    def _registered(self) -> set[int]:
-        return {one.session for one in self._machine.sessions()}
+    def _is_registered(self, session: int) -> bool:
+        return self._machine.session(session) is not None
 
     def _advance(self, wall_ms: int) -> list[InternalCommand]:
         if Advance in self._under_way:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from node.deadlines import Deadlines
 from node.session import Session
@@ -21,6 +21,9 @@ from statemachine import Claim
 
 QueueKey: TypeAlias = tuple[str, str]
 """(namespace, queue)"""
+
+LOOKS_MAX: Final = 1000
+"""Queues that one call of `ClaimRoom.wake_any` looks at."""
 
 
 class ParkedClaim:
@@ -66,6 +69,7 @@ class ClaimRoom:
         self._queues: dict[QueueKey, OrderedDict[ParkedClaim, None]] = {}
         self._deadlines: Deadlines[ParkedClaim] = Deadlines()
         self._reserved: dict[QueueKey, int] = {}
+        self._to_look_at: list[QueueKey] = []
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -122,8 +126,15 @@ class ClaimRoom:
         return woken
 
     def wake_any(self) -> list[ParkedClaim]:
-        """Look at every queue somebody waits for: hints can be lost."""
-        return self.wake(list(self._queues))
+        """Look at the next of the queues somebody waits for: hints can be lost.
+
+        A bounded number at a time: one connection can wait for hundreds of thousands.
+        """
+        if not self._to_look_at:
+            self._to_look_at = list(self._queues)
+        next_ones = self._to_look_at[-LOOKS_MAX:]
+        del self._to_look_at[-LOOKS_MAX:]
+        return self.wake(next_ones)
 
     def pop_due(self, now_s: float) -> list[ParkedClaim]:
         """Remove and return the claims whose wait is over."""

@@ -24,9 +24,10 @@ from statemachine.types import (
 )
 from statemachine.workers import WorkerSession, encode_session
 
-ENTRIES_MAX: Final = 1000
 RECORDS_MAX: Final = 2000
 BYTES_MAX: Final = 2 * 1024 * 1024
+LOG_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Entries that change nothing, such as refused ones, fill the log all the same."""
 
 MACHINE_KEY: Final = b"machine"
 CHECKPOINT_KEY: Final = b"checkpoint"
@@ -70,9 +71,19 @@ class Changes:
         sessions: Changed session; None for an ended one.
         extra_bytes: Payloads and results, whatever became of them since.
         entries: Applied since.
+        entries_bytes: Their length.
     """
 
-    __slots__ = ("entries", "extra_bytes", "payloads", "retired", "sessions", "stubs", "tasks")
+    __slots__ = (
+        "entries",
+        "entries_bytes",
+        "extra_bytes",
+        "payloads",
+        "retired",
+        "sessions",
+        "stubs",
+        "tasks",
+    )
 
     def __init__(self) -> None:
         self.tasks: dict[TaskId, Task] = {}
@@ -82,12 +93,18 @@ class Changes:
         self.sessions: dict[SessionId, WorkerSession | None] = {}
         self.extra_bytes = 0
         self.entries = 0
+        self.entries_bytes = 0
 
-    def due(self) -> bool:
-        """Tell whether the entry just applied is one to checkpoint at."""
+    def due(self, entries_max: int) -> bool:
+        """Tell whether the entry just applied is one to checkpoint at.
+
+        Args:
+            entries_max: The replicated setting as this entry left it.
+        """
         return (
-            self.entries >= ENTRIES_MAX
+            self.entries >= entries_max
             or self.extra_bytes >= BYTES_MAX
+            or self.entries_bytes >= LOG_BYTES_MAX
             or len(self.tasks)
             + len(self.payloads)
             + len(self.retired)
@@ -137,6 +154,7 @@ class Changes:
         self.sessions.clear()
         self.extra_bytes = 0
         self.entries = 0
+        self.entries_bytes = 0
 
 
 def in_canonical_order(records: dict[tuple[str, bytes], bytes | None]) -> list[Record]:

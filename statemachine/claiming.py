@@ -8,7 +8,7 @@ from statemachine.lines import Queue, take_best
 from statemachine.outcomes import Done, Grant, Granted, Refused
 from statemachine.state import NOT_FOUND, State
 from statemachine.task import Task
-from statemachine.types import LIMITS, Code, TaskId, TaskState, Token, named
+from statemachine.types import LIMITS, QUEUE_FULL_RETRY_MS, Code, TaskId, TaskState, Token, named
 from statemachine.workers import WorkerSession
 
 _AFTER_CLAIM = TRANSITIONS[Event.CLAIM]
@@ -25,6 +25,11 @@ def claim(state: State, command: Claim) -> Granted | Refused:
     held = session.claims.get(command.request_id)
     if held is not None:
         return Granted([_grant_of(task) for task in held.values()])
+    if session.leases >= LIMITS.session_leases_max:
+        # Not "nothing found": a claim that waits for tasks would come again at once, for ever.
+        return Refused(
+            Code.RATE_LIMITED, f"the session holds {session.leases} leases", QUEUE_FULL_RETRY_MS
+        )
     queues: list[Queue] = []
     for name in command.queues:
         queue = state.queues.get((command.namespace, name))

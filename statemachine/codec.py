@@ -123,7 +123,7 @@ def encode_internal(command: c.InternalCommand) -> bytes:
         case c.Retire():
             type_, body = c.CommandType.RETIRE, [0, list(command.task_ids)]
         case c.ChangeSettings():
-            type_, body = c.CommandType.SETTINGS, [0, dict(command.changes)]
+            type_, body = c.CommandType.SETTINGS, [0, dict(command.changes), command.is_seed]
     return command_prefix(type_, "", "") + pack(body)
 
 

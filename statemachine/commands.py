@@ -192,10 +192,15 @@ class Retire(NamedTuple):
 
 
 class ChangeSettings(NamedTuple):
-    """Change replicated settings; those not named stay as they are."""
+    """Change replicated settings; those not named stay as they are.
+
+    A seed, which holds what a new leader's file says, has no effect once anybody set any:
+    the machine decides that and not the leader, which may not have applied it yet.
+    """
 
     changes: tuple[tuple[str, int], ...]
     """(name of a field of `Settings`, value), sorted by name."""
+    is_seed: bool = False
     request_id: int = 0
 
 

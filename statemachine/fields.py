@@ -30,7 +30,7 @@ def integer(value: object, field: str, low: int, high: int) -> int:
 def request_id(value: object) -> int:
     """Check a request id."""
     if type(value) is not int or value < 0:
-        raise bad("request id must be an integer 0..18446744073709551615")
+        raise bad("request_id must be an integer 0..18446744073709551615")
     return value
 
 

@@ -118,9 +118,10 @@ def kind_of(namespace: str, queue: object, name: object, options: object) -> Kin
     try:
         return _kind(namespace, queue, name, items, types)
     except TypeError:
-        raise Invalid(
-            Code.BAD_REQUEST, "queue, name and option values must not be lists or maps"
-        ) from None
+        # A list or a map, which no look-up takes.
+        checked_name(queue, "queue")
+        checked_name(name, "name")
+        raise Invalid(Code.BAD_REQUEST, "options: every value must be an integer") from None
 
 
 @lru_cache(maxsize=KINDS_REMEMBERED_MAX)
@@ -144,10 +145,10 @@ def _policy(items: OptionItems, types: tuple[type, ...]) -> Policy:
     assert len(items) == len(types)
     for field, value in items:
         if type(field) is not str or field not in _RANGES:
-            raise Invalid(Code.BAD_REQUEST, f"unknown option {_shown(field)}")
+            raise Invalid(Code.BAD_REQUEST, f"options: unknown key {_shown(field)}")
         low, high = _RANGES[field]
         if type(value) is not int or not low <= value <= high:
-            raise Invalid(Code.BAD_REQUEST, f"option {field} must be an integer {low}..{high}")
+            raise Invalid(Code.BAD_REQUEST, f"options: {field} must be an integer {low}..{high}")
     return Policy(**cast("dict[str, int]", dict(items)))
 
 

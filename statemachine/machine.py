@@ -43,6 +43,7 @@ from statemachine.types import (
     Family,
     LogIndex,
     Record,
+    SessionId,
     Settings,
     TaskId,
     Token,
@@ -115,6 +116,7 @@ class Machine:
             decode_entry(entry) if decoded is None else decoded,
         )
         state.begin(index, now_ms)
+        state.changes.entries_bytes += len(entry)
         advance_due = state.advance()
         handlers = _HANDLERS
         replies = [handlers[type(command)](state, command) for command in listed]
@@ -128,7 +130,7 @@ class Machine:
         nowhere else.
         """
         state = self._state
-        if not state.changes.due():
+        if not state.changes.due(state.settings.checkpoint_entries_max):
             return None
         changed = state.changes.records()
         changed[Family.METADATA, MACHINE_KEY] = encode_machine(state)
@@ -223,6 +225,11 @@ class Machine:
         return self._state.settings
 
     @property
+    def seeded(self) -> bool:
+        """Whether the settings were ever set; until then they are the defaults."""
+        return self._state.seeded
+
+    @property
     def log_time_ms(self) -> int:
         """Largest time stamp applied, milliseconds since the Unix epoch."""
         return self._state.log_time_ms
@@ -268,6 +275,11 @@ class Machine:
     def sessions(self) -> Iterator[Session]:
         """Give the registered workers in order of registration."""
         return (session.view() for session in self._state.sessions)
+
+    def session(self, session: SessionId) -> Session | None:
+        """Return a registered worker's session."""
+        found = self._state.sessions.get(session)
+        return None if found is None else found.view()
 
     def knows(self, task_id: TaskId) -> bool:
         """Tell whether a submit of this id would be answered without adding a task."""

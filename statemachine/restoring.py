@@ -22,6 +22,7 @@ def encode_machine(state: State) -> bytes:
             RECORD_VERSION,
             state.log_time_ms,
             state.settings,
+            state.seeded,
             state.terminal_id_max,
             [getattr(state.counters, name) for name in Counters.__slots__],
         )
@@ -34,8 +35,9 @@ def decode_machine(state: State, record: bytes) -> None:
     assert fields[0] == RECORD_VERSION, f"machine record of version {fields[0]!r}"
     state.log_time_ms = cast("int", fields[1])
     state.settings = Settings(*cast("list[int]", fields[2]))
-    state.terminal_id_max = cast("bytes", fields[3])
-    for name, value in zip(Counters.__slots__, cast("list[int]", fields[4]), strict=True):
+    state.seeded = cast("bool", fields[3])
+    state.terminal_id_max = cast("bytes", fields[4])
+    for name, value in zip(Counters.__slots__, cast("list[int]", fields[5]), strict=True):
         setattr(state.counters, name, value)
 
 

@@ -26,7 +26,10 @@ def advance(state: State, command: Advance) -> Done:
 
 
 def change_settings(state: State, command: ChangeSettings) -> Done:
-    """Change replicated settings."""
+    """Change replicated settings; a seed only where nobody set any before it."""
+    if command.is_seed and state.seeded:
+        return Done()
+    state.seeded = True
     state.settings = state.settings._replace(**dict(command.changes))
     state.bound_ids()
     return Done()

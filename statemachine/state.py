@@ -63,6 +63,7 @@ class State:
         queues: Queues with a live task; others do not exist.
         leased: Live leases by token, in order of token.
         timers: SCHEDULED and FAILED tasks by due time, then by place.
+        seeded: Whether the settings were ever set, by a seed or otherwise.
         log_time_ms: Largest time stamp seen.
         terminal_id_max: Largest id of any task that ever became terminal: a larger
             one cannot be in the archive, which spares the look-up.
@@ -88,6 +89,7 @@ class State:
         "next_token",
         "queues",
         "ready",
+        "seeded",
         "sessions",
         "settings",
         "stored",
@@ -102,6 +104,7 @@ class State:
         self.timers = TaskHeap()
         self.sessions = Sessions()
         self.settings = Settings()
+        self.seeded = False
         self.counters = Counters()
         self.log_time_ms = 0
         self.terminal_id_max = NO_ID

@@ -111,6 +111,8 @@ class Settings(NamedTuple):
     """Length of a lease where the task does not say."""
     idempotency_window_ms: int = 604_800_000
     """How long a task id is remembered, counted from the time inside the id."""
+    checkpoint_entries_max: int = 1000
+    """Entries after which a checkpoint is due at the latest."""
 
 
 class Limits(NamedTuple):

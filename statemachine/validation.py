@@ -23,6 +23,7 @@ SETTING_RANGES: Final[dict[str, tuple[int, int]]] = {
     "claim_max": (1, LIMITS.claim_max),
     "lease_ms": (LIMITS.lease_ms_min, LIMITS.lease_ms_max),
     "idempotency_window_ms": (60_000, 10 * LIMITS.span_ms_max),
+    "checkpoint_entries_max": (100, 1_000_000),
 }
 assert tuple(SETTING_RANGES) == Settings._fields
 
@@ -37,7 +38,7 @@ def submit(body: list[object], namespace: str, principal: str) -> c.Submit:
         or task_id[6] >> 4 != 7
         or task_id[8] >> 6 != 2
     ):
-        raise fields.bad("task id must be 16 bytes, a UUID version 7")
+        raise fields.bad("task_id must be 16 bytes, a UUID version 7")
     if type(payload) is not bytes or len(payload) > LIMITS.payload_bytes_max:
         fields.blob(payload, "payload")
     kind = kind_of(namespace, queue, name, options)
@@ -69,7 +70,7 @@ def _new_task(item: object, namespace: str) -> c.NewTask:
         or task_id[6] >> 4 != 7
         or task_id[8] >> 6 != 2
     ):
-        raise fields.bad("task id must be 16 bytes, a UUID version 7")
+        raise fields.bad("task_id must be 16 bytes, a UUID version 7")
     if type(payload) is not bytes or len(payload) > LIMITS.payload_bytes_max:
         fields.blob(payload, "payload")
     return named(c.NewTask, (task_id, kind_of(namespace, queue, name, options), payload))
@@ -93,7 +94,7 @@ def claim(body: list[object], namespace: str, principal: str) -> c.Claim:
 def _queue_names(value: object, low: int, high: int) -> tuple[str, ...]:
     listed = fields.items(value, "queues", low, high)
     # Naming a queue twice means naming it once.
-    return tuple(dict.fromkeys([checked_name(name, "queue") for name in listed]))
+    return tuple(dict.fromkeys([checked_name(name, "queues: every name") for name in listed]))
 
 
 def task_result(body: list[object], namespace: str, principal: str) -> c.TaskResult:
@@ -117,7 +118,7 @@ def task_result(body: list[object], namespace: str, principal: str) -> c.TaskRes
         and not error
     ):
         fields.request_id(request_id)
-        fields.id16(task_id, "task id")
+        fields.id16(task_id, "task_id")
         fields.token(token)
         fields.blob(result, "result")
         fields.text(error, "error", LIMITS.error_bytes_max)
@@ -132,7 +133,7 @@ def extend(body: list[object], namespace: str, principal: str) -> c.Extend:
         fields.request_id(body[0]),
         namespace,
         principal,
-        fields.id16(body[1], "task id"),
+        fields.id16(body[1], "task_id"),
         fields.token(body[2]),
         fields.integer(body[3], "lease_ms", LIMITS.lease_ms_min, LIMITS.lease_ms_max),
     )
@@ -145,7 +146,7 @@ def progress(body: list[object], namespace: str, principal: str) -> c.Progress:
         fields.request_id(body[0]),
         namespace,
         principal,
-        fields.id16(body[1], "task id"),
+        fields.id16(body[1], "task_id"),
         fields.token(body[2]),
         fields.integer(body[3], "permille", 0, LIMITS.permille_max),
         fields.text(body[4], "note", LIMITS.note_bytes_max),
@@ -159,7 +160,7 @@ def release(body: list[object], namespace: str, principal: str) -> c.Release:
         fields.request_id(body[0]),
         namespace,
         principal,
-        fields.id16(body[1], "task id"),
+        fields.id16(body[1], "task_id"),
         fields.token(body[2]),
     )
 
@@ -171,7 +172,7 @@ def cancel(body: list[object], namespace: str, principal: str) -> c.Cancel:
         fields.request_id(body[0]),
         namespace,
         principal,
-        fields.id16(body[1], "task id"),
+        fields.id16(body[1], "task_id"),
         fields.text(body[2], "reason", LIMITS.reason_bytes_max),
     )
 
@@ -179,14 +180,14 @@ def cancel(body: list[object], namespace: str, principal: str) -> c.Cancel:
 def register_worker(body: list[object], namespace: str, principal: str) -> c.RegisterWorker:
     """Check [request id, worker id, name, [queue...], capabilities]."""
     fields.sized(body, 5)
-    name = fields.text(body[2], "worker name", LIMITS.worker_name_max)
+    name = fields.text(body[2], "name", LIMITS.worker_name_max)
     if not name:
-        raise fields.bad("worker name must not be empty")
+        raise fields.bad("name must not be empty")
     return c.RegisterWorker(
         fields.request_id(body[0]),
         namespace,
         principal,
-        fields.id16(body[1], "worker id"),
+        fields.id16(body[1], "worker_id"),
         name,
         _queue_names(body[3], 0, LIMITS.worker_queues_max),
         _capabilities(body[4]),
@@ -199,8 +200,8 @@ def _capabilities(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(
         sorted(
             (
-                fields.text(name, "capability name", LIMITS.capability_max),
-                fields.text(told, "capability", LIMITS.capability_max),
+                fields.text(name, "capabilities: every key", LIMITS.capability_max),
+                fields.text(told, "capabilities: every value", LIMITS.capability_max),
             )
             for name, told in value.items()
         )
@@ -216,7 +217,7 @@ def deregister_worker(body: list[object], namespace: str, principal: str) -> c.D
 
 def _internal(body: list[object], size: int) -> None:
     fields.sized(body, size)
-    fields.integer(body[0], "request id", 0, 0)
+    fields.integer(body[0], "request_id", 0, 0)
 
 
 def advance(body: list[object]) -> c.Advance:
@@ -234,7 +235,7 @@ def expire(body: list[object]) -> c.Expire:
 
 def _lease(value: object) -> tuple[bytes, int]:
     task_id, token = fields.items(value, "lease", 2, 2)
-    return fields.id16(task_id, "task id"), fields.token(token)
+    return fields.id16(task_id, "task_id"), fields.token(token)
 
 
 def expire_sessions(body: list[object]) -> c.ExpireSessions:
@@ -249,16 +250,19 @@ def expire_sessions(body: list[object]) -> c.ExpireSessions:
 def retire(body: list[object]) -> c.Retire:
     """Check [0, [task id...]]."""
     _internal(body, 2)
-    listed = fields.items(body[1], "task ids", 0, LIMITS.internal_items_max)
-    return c.Retire(tuple(fields.id16(task_id, "task id") for task_id in listed))
+    listed = fields.items(body[1], "task_ids", 0, LIMITS.internal_items_max)
+    return c.Retire(tuple(fields.id16(task_id, "task_id") for task_id in listed))
 
 
 def change_settings(body: list[object]) -> c.ChangeSettings:
-    """Check [0, {name of a setting: integer}]."""
-    _internal(body, 2)
+    """Check [0, {name of a setting: integer}, is a seed]."""
+    _internal(body, 3)
     if type(body[1]) is not dict:
         raise fields.bad("settings must be a map")
-    return c.ChangeSettings(tuple(sorted(_setting(name, value) for name, value in body[1].items())))
+    if type(body[2]) is not bool:
+        raise fields.bad("is_seed must be true or false")
+    changes = tuple(sorted(_setting(name, value) for name, value in body[1].items()))
+    return c.ChangeSettings(changes, body[2])
 
 
 def _setting(name: object, value: object) -> tuple[str, int]:

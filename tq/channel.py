@@ -69,6 +69,8 @@ class Channel:
     ) -> None:
         self._seeker = Seeker(endpoints, name=name, options=options, dial=dial, rng=rng)
         self._in_flight_max = in_flight_max
+        self.info: Mapping[str, Any] = {}
+        """What the leader said of itself when it was last connected to; {} before."""
         self._request_id = 0  # never starts again: a worker's session remembers its claims by it
         self._reset()
 
@@ -329,6 +331,7 @@ class Channel:
         for old in leaving:
             old.close()  # tells _on_lost, which puts its unanswered requests at risk
         self._connection = connection
+        self.info = connection.info
         self._unsent = deque(
             request for request in self._requests.values() if request.connection is None
         )

@@ -19,6 +19,7 @@ from tq.direct import ask_node
 from tq.durations import Duration, seconds
 from tq.errors import ConfigError
 from tq.new_task import NewTask, Retry, Submitted
+from tq.node_info import NodeInfo
 from tq.protocol import Type, is_name
 from tq.task_calls import TaskCalls
 from tq.worker_calls import Grant, WorkerCalls, WorkerSession
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from tq.connection import Dial
 
-__all__ = ["Client", "Grant", "NewTask", "Retry", "Submitted", "WorkerSession"]
+__all__ = ["Client", "Grant", "NewTask", "NodeInfo", "Retry", "Submitted", "WorkerSession"]
 
 DEADLINE_DEFAULT: Final = "10s"
 IN_FLIGHT_MAX: Final = 10_000
@@ -122,6 +123,18 @@ class Client(TaskCalls, WorkerCalls):
 
     # ----------------------------------------------------------------------- cluster
 
+    async def node_info(self, *, deadline: Duration | None = None) -> NodeInfo:
+        """Return what the node that leads said of itself; connects if nothing did yet.
+
+        Later calls answer from memory: the node says it once for each connection.
+
+        Raises:
+            Unavailable: No leader was found within the deadline.
+        """
+        if not self._channel.info:
+            await self.connect(deadline=deadline)
+        return NodeInfo.of(self._channel.info)
+
     async def stats(self, *, deadline: Duration | None = None) -> dict[str, Any]:
         """Count tasks by state and queue, and workers; linearizable."""
         answer = await self._call(Type.GET_STATS, [], deadline=deadline, size=2)
@@ -149,6 +162,8 @@ class Client(TaskCalls, WorkerCalls):
 
         Raises:
             Unavailable: It did not answer; the text says why.
+            RateLimited: It computed one a moment ago, which stops it as long as it takes;
+                the error says when to ask again.
         """
         answer = await self._ask_node(address, Type.DIGEST, deadline, size=3)
         return int(answer[1]), bytes(answer[2])

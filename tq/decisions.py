@@ -158,10 +158,14 @@ class Phase(Enum):
 
 
 class Shutdown:
-    """The way out: the first signal drains, the second one leaves at once."""
+    """The way out: the first signal drains, the second one leaves at once.
+
+    Attributes:
+        timeout_s: How long draining may take; counts from the first signal on.
+    """
 
     def __init__(self, *, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._leave_at = math.inf
         self.phase = Phase.SERVING
 
@@ -169,7 +173,7 @@ class Shutdown:
         """Take a request to stop."""
         if self.phase is Phase.SERVING:
             self.phase = Phase.DRAINING
-            self._leave_at = now + self._timeout_s
+            self._leave_at = now + self.timeout_s
         else:
             self.phase = Phase.LEAVING
         return self.phase

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tq.errors import TqError
     from tq.ids import TaskId
     from tq.new_task import NewTask, Retry, Submitted
+    from tq.node_info import NodeInfo
     from tq.status import TaskStatus
     from tq.worker_calls import Grant, WorkerSession
 
@@ -165,6 +166,10 @@ class SyncClient:
     ) -> str:
         """Cancel a task that is not running."""
         return self._do("cancel", lambda client: client.cancel(task_id, reason, deadline=deadline))
+
+    def node_info(self, *, deadline: Duration | None = None) -> NodeInfo:
+        """Return what the node that leads said of itself; connects if nothing did yet."""
+        return self._do("node_info", lambda client: client.node_info(deadline=deadline))
 
     def stats(self, *, deadline: Duration | None = None) -> dict[str, Any]:
         """Count tasks by state and queue, and workers; linearizable."""

@@ -21,18 +21,17 @@ from typing import Final, Protocol
 from tq.app import App
 from tq.bell import Bell
 from tq.decisions import Phase, Shutdown, Slots
-from tq.durations import Duration, seconds
+from tq.durations import Duration
 from tq.errors import BadRequest, ConfigError, TqError, Unauthenticated, UnknownSession
 from tq.heart import Heart
 from tq.holding import GRACE_S, Holding, ReportClient
 from tq.identity import capabilities, default_name
+from tq.node_info import NodeInfo, WorkerDefaults, said
 from tq.protocol import CLAIM_QUEUES_MAX, is_name
 from tq.runner import Runner, TaskRunner
 from tq.worker_calls import Grant, WorkerSession
 
 CLAIM_WAIT_MAX_S: Final = 15.0
-CLAIM_MAX: Final = 10
-"""Most tasks in one claim, until the cluster says that it allows fewer."""
 PAUSE_MIN_S: Final = 0.2
 PAUSE_MAX_S: Final = 5.0
 LEAVE_S: Final = 2.0
@@ -48,6 +47,7 @@ class WorkClient(ReportClient, Protocol):
     """What a worker asks of a client; `tq.Client` is one."""
 
     async def close(self) -> None: ...  # noqa: D102 - each as in `tq.Client`
+    async def node_info(self) -> NodeInfo: ...  # noqa: D102
     async def register_worker(  # noqa: D102
         self, worker_id: bytes, *, name: str, queues: Sequence[str], capabilities: Mapping[str, str]
     ) -> WorkerSession: ...
@@ -62,6 +62,9 @@ class WorkClient(ReportClient, Protocol):
 
 class Worker:
     """Runs an app's tasks until it is told to stop.
+
+    What is not said of `concurrency`, `heartbeat` and `shutdown_timeout`, the cluster's
+    configuration says (`worker` in docs/configuration.md).
 
     Args:
         app: Has the tasks, and knows where the cluster is.
@@ -84,32 +87,27 @@ class Worker:
         app: App,
         *,
         servers: str | Sequence[str] | None = None,
-        concurrency: int = 4,
+        concurrency: int | None = None,
         queues: Sequence[str] = ("default",),
-        heartbeat: Duration = "15s",
-        shutdown_timeout: Duration = "60s",
+        heartbeat: Duration | None = None,
+        shutdown_timeout: Duration | None = None,
         name: str | None = None,
         client: Callable[[], WorkClient] | None = None,
         runner: Callable[[], TaskRunner] | None = None,
     ) -> None:
-        if concurrency < 1:
-            raise ConfigError(f"concurrency {concurrency}: a worker needs at least one slot")
         if not 1 <= len(queues) <= CLAIM_QUEUES_MAX or not all(is_name(q) for q in queues):
             raise ConfigError(f"queues {list(queues)}: give 1 to {CLAIM_QUEUES_MAX} queue names")
-        if seconds(heartbeat) <= 0:
-            raise ConfigError(f"heartbeat {heartbeat!r}: it must be more than 0")
+        self._told = said(concurrency, heartbeat, shutdown_timeout)
         self.name = name or default_name()
         self._app = app
         self._queues = tuple(queues)
         self._make_client = client or (lambda: app.make_client(servers=servers, name=self.name))
-        self._make_runner = runner or (lambda: Runner(threads_max=concurrency))
-        self._concurrency = concurrency
-        self._claim_max = CLAIM_MAX
-        self._heartbeat_s = seconds(heartbeat)
+        self._make_runner = runner or (lambda: Runner(threads_max=self._settings.concurrency))
+        # What the cluster says is not known yet; a worker may be stopped before it is.
+        self._settings = WorkerDefaults()._replace(**self._told)
         # One id for the worker's life: registering again ends the session before.
         self._worker_id = os.urandom(16)
-        self._slots = Slots(concurrency)
-        self._shutdown = Shutdown(timeout_s=seconds(shutdown_timeout))
+        self._shutdown = Shutdown(timeout_s=self._settings.shutdown_ms / 1000)
         self._session: WorkerSession | None = None
         self._holdings: dict[int, Holding] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,9 +142,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._bell, self._slot_bell, self._beat_bell = Bell(), Bell(), Bell()
         self._registering = asyncio.Lock()
-        self._heart = Heart(interval_s=self._heartbeat_s, now=self._loop.time())
         self._client = self._make_client()
-        self._runner = self._make_runner()
+        self._runner: TaskRunner | None = None
         work = asyncio.create_task(self._work())
         work.add_done_callback(lambda _: self._bell.ring())
         try:
@@ -198,19 +195,33 @@ class Worker:
         except (TqError, TimeoutError) as error:
             # The session ends by itself two heartbeats later, and its leases with it.
             log.warning("deregister_failed", extra={"facts": {"error": str(error)}})
-        self._runner.close()
+        if self._runner is not None:
+            self._runner.close()
         log.info("stopped", extra={"facts": {"worker": self.name}})
 
     # --------------------------------------------------------------------------- session
 
     async def _work(self) -> None:
         await self._register()
+        self._settle_in(await self._client.node_info())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat_forever())
                 group.create_task(self._claim_while_serving())
         except ExceptionGroup as group_of_errors:
             raise group_of_errors.exceptions[0] from None  # whichever came first ended the other
+
+    def _settle_in(self, node: NodeInfo) -> None:
+        """Make what depends on the cluster's defaults, once they are known."""
+        assert self._session is not None
+        self._settings = settings = node.worker._replace(**self._told)
+        self._shutdown.timeout_s = settings.shutdown_ms / 1000
+        # The session, too, ends when it is silent for too long.
+        interval_ms = min(settings.heartbeat_ms, self._session.lease_ms / 2)
+        self._heart = Heart(interval_s=interval_ms / 1000, now=self._now())
+        self._slots = Slots(settings.concurrency)
+        self._claim_max = node.claim_max
+        self._runner = self._make_runner()
 
     async def _register(self) -> None:
         pause_s = PAUSE_MIN_S
@@ -258,7 +269,7 @@ class Worker:
     async def _beat(self) -> None:
         session, tokens, sent_at = self._session, self._heart.tokens, self._now()
         assert session is not None
-        stats = {"slots": self._concurrency, "running": len(self._holdings)}
+        stats = {"slots": self._settings.concurrency, "running": len(self._holdings)}
         self._heart.sent(sent_at)
         try:
             lost = await self._client.heartbeat(session.session, tokens, stats)
@@ -309,6 +320,7 @@ class Worker:
         """Start a granted task, or give it back if the worker is on its way out."""
         self._heart.hold(grant.token, lease_s=grant.lease_ms / 1000, sent_at=sent_at)
         self._beat_bell.ring()
+        assert self._runner is not None
         holding = Holding(
             grant,
             client=self._client,

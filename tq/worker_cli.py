@@ -24,12 +24,18 @@ EXIT_ERROR: Final = 1
 @click.argument("app", metavar="MODULE:APP")
 @click.option("--servers", help="Addresses of the cluster: h1:7401,h2:7401. In place of the app's.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 10_000), default=4, help="Most tasks at once."
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    help="Most tasks at once. Unless given, what the cluster's configuration says.",
 )
 @click.option("--queues", default="default", help="Queues to claim from, separated by commas.")
-@click.option("--heartbeat", default="15s", help="How often to say which leases are held.")
 @click.option(
-    "--shutdown-timeout", default="60s", help="How long running tasks may finish after SIGTERM."
+    "--heartbeat",
+    help="How often to say which leases are held. Unless given, what the cluster says.",
+)
+@click.option(
+    "--shutdown-timeout",
+    help="How long running tasks may finish after SIGTERM. Unless given, what the cluster says.",
 )
 @click.option("--name", envvar="TQ_WORKER_NAME", help="For people; host name and pid unless given.")
 @click.option(
@@ -49,10 +55,10 @@ def main(
     *,
     app: str,
     servers: str | None,
-    concurrency: int,
+    concurrency: int | None,
     queues: str,
-    heartbeat: str,
-    shutdown_timeout: str,
+    heartbeat: str | None,
+    shutdown_timeout: str | None,
     name: str | None,
     app_dir: Path,
     log_format: LogFormat,

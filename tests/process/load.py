@@ -23,9 +23,9 @@ class Load:
     servers: str
     total: int
     seconds: float
-    workers: int = 8
-    batch: int = 64
-    hold_s: float = 0.4
+    workers: int = 60
+    batch: int = 10
+    hold_s: float = 0.8
     accepted: set[str] = field(default_factory=set)
     completed: dict[str, int] = field(default_factory=dict)
     lease_lost: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.local.cluster import LocalCluster
-from tests.process.raw_client import ACK, RawClient
+from tests.process.raw_client import ACK, NACK, RawClient
 
 DIGEST = 0x12
 
@@ -20,7 +20,10 @@ def equal_digests(cluster: LocalCluster, *, timeout_s: float = 30) -> tuple[int,
         seen: dict[int, tuple[int, bytes]] = {}
         for node in cluster.nodes.values():
             if node.running:
-                seen[node.node_id] = node_digest(node.client_address)
+                digest = node_digest(node.client_address)
+                if digest is None:
+                    return None
+                seen[node.node_id] = digest
         indexes = {index for index, _ in seen.values()}
         if len(indexes) > 1:
             return None
@@ -31,12 +34,16 @@ def equal_digests(cluster: LocalCluster, *, timeout_s: float = 30) -> tuple[int,
     return cluster.wait_for(probe, what="equal applied indexes", timeout_s=timeout_s)
 
 
-def node_digest(address: str) -> tuple[int, bytes]:
-    """Ask one node for its applied index and the digest over its whole state."""
-    client = RawClient(address)
-    try:
-        kind, (index, digest) = client.request(DIGEST)
-    finally:
-        client.close()
-    assert kind == ACK
+def node_digest(address: str) -> tuple[int, bytes] | None:
+    """Ask one node for its applied index and the digest over its whole state.
+
+    Returns:
+        None while the node rests from the last one.
+    """
+    with RawClient(address) as client:
+        kind, answer = client.request(DIGEST)
+    if kind == NACK and answer[0] == "RATE_LIMITED":
+        return None
+    assert kind == ACK, answer
+    index, digest = answer
     return index, digest

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import signal
+import time
 
 import pytest
 
@@ -18,6 +21,9 @@ TASKS = 24_000
 SECONDS = 62.0
 LEASED_MIN = 200
 
+log = logging.getLogger(__name__)
+"""`--log-cli-level=info` shows the figures of a run."""
+
 
 async def leased(servers: str) -> int:
     """Ask the leader how many tasks are under a lease."""
@@ -30,11 +36,19 @@ async def kill_leader_while_leased(cluster: LocalCluster, event: asyncio.Event) 
     """Wait for the event and for enough leased tasks; then SIGKILL the leader and restart it."""
     await event.wait()
     async with asyncio.timeout(30):
-        while await leased(cluster.servers) < LEASED_MIN:
+        while (under_lease := await leased(cluster.servers)) < LEASED_MIN:
             await asyncio.sleep(0.01)
     leader = await asyncio.to_thread(cluster.wait_leader)
+    killed_at = time.monotonic()
     leader.kill()
-    await asyncio.to_thread(cluster.wait_leader)
+    successor = await asyncio.to_thread(cluster.wait_leader)
+    log.info(
+        "node %d killed with %d tasks leased; node %d leads after %.3f s",
+        leader.node_id,
+        under_lease,
+        successor.node_id,
+        time.monotonic() - killed_at,
+    )
     leader.start()
     await asyncio.to_thread(cluster.wait_ready)
     return leader
@@ -66,7 +80,15 @@ async def test_every_accepted_task_completes_once_though_the_leader_is_killed_th
     async with Client(cluster.servers) as client:
         totals = (await client.stats())["totals"]
     assert (TASKS, TASKS) == (totals["submitted"], totals["completed"])
-    equal_digests(cluster)
+    index, digest = equal_digests(cluster)
+    log.info(
+        "%d accepted, %d completed, %d late results refused, digest %s at index %d on all nodes",
+        len(load.accepted),
+        totals["completed"],
+        load.lease_lost,
+        digest.hex()[:16],
+        index,
+    )
 
 
 async def test_all_nodes_killed_at_once_under_load_keep_every_acknowledged_task(
@@ -78,8 +100,10 @@ async def test_all_nodes_killed_at_once_under_load_keep_every_acknowledged_task(
 
     await half.wait()
     for node in cluster.nodes.values():
-        node.kill()
+        node.signal(signal.SIGKILL)  # all of them before the first is waited for
     promised = set(load.accepted)
+    for node in cluster.nodes.values():
+        node.kill()
     for node in cluster.nodes.values():
         node.start()
     await asyncio.to_thread(cluster.wait_ready)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -128,4 +129,6 @@ def test_a_stopped_tq_worker_notices_and_sends_nothing_once_it_goes_on(
         for worker in workers:
             worker.stop()
 
-    assert ("completed", 2) == (status()["state"], status()["attempt"])
+    after = status()
+    assert ("completed", 2) == (after["state"], after["attempt"])
+    assert "late_result" not in [event for _, event, _ in cast("list[list[str]]", after["history"])]

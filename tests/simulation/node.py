@@ -71,6 +71,7 @@ class Options:
                 chunk_max_bytes=rng.choice((40, 300, 1 << 20)),
                 log_tail_bytes=rng.choice((0, 200, 2000)),
                 log_pin_bytes=rng.choice((500, 1 << 20)),
+                apply_max_bytes=rng.choice((300, 1 << 18)),
             ),
         )
 

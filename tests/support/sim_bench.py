@@ -23,7 +23,8 @@ from cluster.events import (
 )
 from cluster.interface import AMNESIAC_KEY, RAFT_META, Timing
 from cluster.messages import Message
-from cluster.state import LEADER, NEVER
+from cluster.progress import NEVER
+from cluster.state import LEADER
 from tests.support.sim_disk import SimDisk
 from tests.support.sim_machine import FAMILIES, ListMachine
 

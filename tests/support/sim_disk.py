@@ -97,6 +97,9 @@ class SimDisk:
 
     def add_install(self, records: Sequence[SnapshotRecord]) -> None:
         assert self._staging is not None
+        unknown = {family for family, _, _ in records} - set(self.families)
+        if unknown:
+            raise KeyError(*unknown)
         for family, key, value in records:
             self._staging.setdefault(family, {})[key] = value
 

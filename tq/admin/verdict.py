@@ -73,6 +73,11 @@ class Row:
         """Whether the member answered."""
         return self.state != "unreachable"
 
+    @property
+    def votes(self) -> bool:
+        """Whether the member counts for a majority: one that forgot does not yet."""
+        return self.reachable and self.state != "amnesiac"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -97,7 +102,8 @@ class Report:
     @property
     def can_lose(self) -> int:
         """How many more members may stop before nothing is accepted any more."""
-        return max(0, self.reachable - (self.size // 2 + 1))
+        voting = sum(row.votes for row in self.rows if row.node_id is not None)
+        return max(0, voting - (self.size // 2 + 1))
 
     @property
     def size(self) -> int:
@@ -154,7 +160,9 @@ def _verdict(rows: list[Row], leader: Mapping[str, Any] | None) -> tuple[Verdict
     size, reachable = len(rows), sum(row.reachable for row in rows)
     leader_id = _leader_id(rows, leader)
     if leader_id is None:
-        return Verdict.NO_QUORUM, f"no leader; {reachable} of {size} members answered"
+        forgot = [f"node {row.node_id} is amnesiac" for row in rows if row.state == "amnesiac"]
+        seen = f"no leader; {reachable} of {size} members answered"
+        return Verdict.NO_QUORUM, "; ".join([seen, *forgot])
     followers = 0 if leader is None else sum(bool(p.get("connected")) for p in _peers(leader))
     if leader is not None and max(followers + 1, reachable) <= size // 2:
         return Verdict.NO_QUORUM, f"leader {leader_id} has no majority: {reachable} of {size} up"
@@ -163,7 +171,8 @@ def _verdict(rows: list[Row], leader: Mapping[str, Any] | None) -> tuple[Verdict
         troubles.append(f"leader {leader_id} was named by others, not seen")
     if troubles:
         return Verdict.DEGRADED, "; ".join(troubles)
-    return Verdict.HEALTHY, f"all {size} members answered and agree"
+    everyone = "the only member answered" if size == 1 else f"all {size} members answered and agree"
+    return Verdict.HEALTHY, everyone
 
 
 def _leader(heard: Mapping[int, Answer]) -> Mapping[str, Any] | None:

@@ -61,7 +61,16 @@ def script() -> Scene:
 def submitted_and_claimed() -> Scene:
     """Give entries 1 to 6."""
     kind, first = CommandType, token(2)
-    yield 0, [encode_internal(ChangeSettings((("claim_max", 100), ("retention_ms", 5000))))]
+    seed = (("checkpoint_entries_max", 500), ("claim_max", 100), ("retention_ms", 5000))
+    late = (("claim_max", 1), ("lease_ms", 1000))
+    yield (
+        0,
+        [
+            encode_internal(ChangeSettings(seed, is_seed=True)),
+            encode_internal(ChangeSettings(late, is_seed=True)),
+            encode_internal(ChangeSettings((("queue_depth_threshold", 1000),))),
+        ],
+    )
     yield (
         1,
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgpack
@@ -52,25 +53,43 @@ def test_the_seed_of_python_s_hash_changes_nothing(hash_seed: str) -> None:
     assert DIGESTS.read_text() == seen.stdout
 
 
-def mutations(entry: bytes) -> list[bytes]:
-    """Every bit of every byte flipped, bytes that mean much to msgpack, cuts and repeats."""
-    changed: list[bytes] = []
+def telling(byte: int) -> list[int]:
+    """Values that hurt most: every bit flipped, and the markers of msgpack."""
+    return list(dict.fromkeys([*(byte ^ (1 << bit) for bit in range(8)), 0xC0, 0xC1, 0xDD, 0xFF]))
+
+
+def others(byte: int) -> list[int]:
+    """Every other value."""
+    return [value for value in range(256) if value != byte]
+
+
+def mutations(entry: bytes, values: Callable[[int], list[int]]) -> Iterator[bytes]:
+    """Each byte replaced, left out, repeated; and the entry cut before it."""
     for position, byte in enumerate(entry):
         head, tail = entry[:position], entry[position + 1 :]
-        values = dict.fromkeys([*(byte ^ (1 << bit) for bit in range(8)), 0xC0, 0xC1, 0xDD, 0xFF])
-        changed += [head + bytes([value]) + tail for value in values]
-        changed += [head, head + tail, head + bytes([byte]) * 2 + tail]
-    return changed
+        yield from (head + bytes([value]) + tail for value in values(byte))
+        yield from (head, head + tail, head + bytes([byte]) * 2 + tail)
 
 
 @pytest.mark.parametrize("number", INDEXES)
 def test_no_mutation_of_an_entry_makes_apply_raise(number: int) -> None:
+    apply_mutations(number, telling)
+
+
+@pytest.mark.long
+def test_no_value_of_any_byte_makes_apply_raise() -> None:
+    for number in INDEXES:
+        apply_mutations(number, others)
+
+
+def apply_mutations(number: int, values: Callable[[int], list[int]]) -> None:
+    """Apply the golden log up to one entry, then every mutation of that one."""
     listed = read()
     machine = Machine(MemoryArchive())
     for index in range(number):
         machine.apply(index + 1, listed[index])
     index = number
-    for entry in mutations(listed[number]):
+    for entry in mutations(listed[number], values):
         index += 1
         assert isinstance(machine.apply(index, entry), Outcome)
         assert machine.digest_chain == (0, bytes(32))

@@ -9,8 +9,10 @@ import pytest
 
 from cluster.engine import Engine
 from cluster.events import Received, Tick
+from cluster.interface import AMNESIAC_KEY, RAFT_META
 from cluster.messages import AppendEntries, AppendReply
-from cluster.state import LEADER, NEVER, Follower
+from cluster.progress import NEVER, Follower
+from cluster.state import LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
@@ -64,9 +66,9 @@ class RecoversEarly(Engine):
 
 def amnesia_ends_only_below_a_commit_of_the_leaders_own_term(engine: type[Engine]) -> None:
     bench = Bench(engine=engine, amnesiac=[3])
-    bench.step(3, Received(1, AppendEntries(4, 1, 1, 0, 0, [(b"", 2), (b"a", 2)])))
+    bench.step(3, Received(1, AppendEntries(4, 1, 1, 0, 0, [(b"", 2), (b"a", 2)], True)))
     assert bench.engines[3].status.amnesiac
-    bench.step(3, Received(1, AppendEntries(4, 2, 3, 2, 2, [(b"", 4)])))
+    bench.step(3, Received(1, AppendEntries(4, 2, 3, 2, 2, [(b"", 4)], True)))
     assert not bench.engines[3].amnesiac
     assert bench.engines[3].voted_for == 1
 
@@ -94,7 +96,73 @@ class BelievesInMatch(Engine):
         super().on_append_reply(peer, message._replace(last_index=1 << 40))
 
 
+def _lose_memory(bench: Bench, node: int) -> None:
+    """The node's process ends, its directory is emptied, and it starts again."""
+    disk = bench.disks[node]
+    disk.wipe()
+    disk.put(RAFT_META, AMNESIAC_KEY, b"")
+    disk.sync(disk.write() or 0)
+    bench.restart(node)
+
+
+def deposed_leader_gives_nobody_a_memory(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    bench.elect(1)
+    bench.advance(0.1)
+    bench.isolate(1)
+    bench.elect(2)
+    bench.propose(2, "kept")
+    bench.settle()
+    assert bench.answers["kept"] == "applied"  # by 2 and 3; 1 has not noticed and leads on
+    bench.cut = {(1, 2), (2, 1), (2, 3), (3, 2)}
+    _lose_memory(bench, 3)
+    bench.advance(0.3)
+    assert bench.engines[1].role == LEADER
+    bench.propose(1, "ghost")
+    bench.settle()
+    assert bench.answers.get("ghost") != "applied"
+    assert bench.engines[3].amnesiac
+    bench.heal()
+    bench.reconnect(1, 2)
+    bench.reconnect(2, 3)
+    bench.advance(2.0)
+    assert bench.disks[3].get(RAFT_META, AMNESIAC_KEY) is None
+    assert [bench.entries(node) for node in (1, 2, 3)] == [["kept"]] * 3
+
+
+class VouchesAtOnce(Engine):
+    """A leader vouches for its commit index without asking whether it still leads."""
+
+    def vouches(self, follower: Follower) -> bool:
+        return True
+
+
+def second_loss_of_memory_needs_a_round_of_its_own(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    bench.elect(1)
+    bench.advance(0.1)
+    _lose_memory(bench, 3)
+    bench.settle()
+    bench.cut = {(1, 3), (3, 1)}
+    bench.advance(0.15)  # 2 confirms that 1 leads
+    bench.cut = {(1, 2), (2, 1)}
+    _lose_memory(bench, 3)
+    bench.advance(0.3)
+    assert bench.engines[3].amnesiac
+
+
+class RemembersOldRounds(Engine):
+    """A round confirmed before a reconnection counts for what came after it."""
+
+    def look_again(self, follower: Follower) -> None:
+        since = follower.amnesiac_since
+        super().look_again(follower)
+        follower.amnesiac_since = since
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
+    (deposed_leader_gives_nobody_a_memory, VouchesAtOnce),
+    (second_loss_of_memory_needs_a_round_of_its_own, RemembersOldRounds),
     (amnesiac_neither_votes_nor_counts_until_it_has_everything_again, plants.AmnesiacVotes),
     (amnesiac_confirmation_makes_no_majority, AmnesiacCounts),
     (amnesia_ends_only_below_a_commit_of_the_leaders_own_term, RecoversEarly),

@@ -46,6 +46,7 @@ def machine_that_raises_halts_the_node_once(engine: type[Engine]) -> None:
     assert calls == [2]
     assert "ZeroDivisionError" in bench.halted[1]
     assert bench.last.messages == []
+    assert bench.answers == {"poison": "UNKNOWN_OUTCOME"}
 
 
 def deposed_leader_answers_its_callers(engine: type[Engine]) -> None:

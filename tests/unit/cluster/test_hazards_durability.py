@@ -11,7 +11,8 @@ from cluster.engine import Engine
 from cluster.events import Tick
 from cluster.interface import Record, Timing
 from cluster.log import DamagedLog, Log
-from cluster.state import CANDIDATE, LEADER, NEVER
+from cluster.progress import NEVER
+from cluster.state import CANDIDATE, LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.sim_machine import ListMachine

@@ -13,7 +13,8 @@ from cluster.engine import Engine
 from cluster.events import PeerDisconnected, Received, TransferLeadership
 from cluster.interface import Timing
 from cluster.messages import PreVote, VoteReply, VoteRequest
-from cluster.state import CANDIDATE, FOLLOWER, LEADER, NEVER
+from cluster.progress import NEVER
+from cluster.state import CANDIDATE, FOLLOWER, LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of

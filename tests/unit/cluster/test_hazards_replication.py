@@ -13,7 +13,7 @@ from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
 from cluster.messages import AppendEntries, AppendReply, VoteRequest
-from cluster.state import Follower
+from cluster.progress import Follower
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of

@@ -11,11 +11,12 @@ from zlib import crc32
 
 import pytest
 
-from cluster.chunks import encode_records
+from cluster.chunks import decode_records, encode_records
 from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
-from cluster.messages import AppendEntries, SnapshotChunk
+from cluster.messages import AppendEntries, SnapshotChunk, SnapshotReply
+from cluster.state import LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
@@ -186,6 +187,81 @@ def install_drops_a_log_that_contradicts_the_snapshot(engine: type[Engine]) -> N
     assert follower.log.term_at(2) == 5
 
 
+def family_nobody_knows_halts_nobody(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    data = encode_records([("schedules", b"key", b"of a later version")])
+    chunk = SnapshotChunk(5, 1, 1, 0, 9, 5, data, crc32(data), False, crc32(data))
+    bench.step(2, Received(1, chunk))
+    assert bench.halted == {}
+    sent = [message for _, message in bench.last.messages]
+    (reply,) = [*sent, *(message for _, _, message in bench.last.held)]
+    assert isinstance(reply, SnapshotReply)
+    assert (reply.number, reply.next_index) == (0, 0)
+
+
+class TrustsFamilies(Engine):
+    """A record of a family unknown here is an error of this node's own."""
+
+    def store_chunk(self, peer: int, data: bytes) -> bool:
+        self.disk.add_install(decode_records(data))
+        return True
+
+
+def snapshot_that_nobody_takes_lets_go_of_its_view(engine: type[Engine]) -> None:
+    bench = _behind(engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    follower = bench.engines[2].followers[1]
+    bench.settle(until=lambda: follower.snapshot is not None)
+    stuck = follower.snapshot
+    assert stuck is not None
+    end = bench.now + SMALL.snapshot_stall_s + 1
+    bench.engines[1].reply_chunk = lambda *_, **__: None  # type: ignore[method-assign]  # its disk hangs
+    while bench.now < end:
+        bench.advance(0.5)
+    assert stuck.reader.closed  # type: ignore[attr-defined]  # the reader of the simulated disk
+    assert bench.engines[2].role == LEADER
+    del bench.engines[1].reply_chunk
+    while bench.now < end + SMALL.snapshot_stall_s + 1:
+        bench.advance(0.5)
+    assert bench.entries(1) == bench.entries(2)
+
+
+class WaitsForEver(Engine):
+    """A snapshot is never given up."""
+
+    def give_up_snapshots(self) -> None:
+        return
+
+
+def answer_to_a_chunk_never_sent_opens_no_flood(engine: type[Engine]) -> None:
+    bench = _behind(engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    leader = bench.engines[2]
+    bench.settle(until=lambda: leader.followers[1].snapshot is not None)
+    outgoing = leader.followers[1].snapshot
+    assert outgoing is not None
+    sent = leader.sequence
+    bench.step(
+        2, Received(1, SnapshotReply(leader.term, sent, outgoing.snapshot_id, 10**6, 0, False))
+    )
+    chunks = [m for _, m in bench.last.messages if isinstance(m, SnapshotChunk)]
+    assert len(chunks) <= SMALL.chunk_flight_max
+
+
+class BelievesChunkNumbers(Engine):
+    """The follower's word is taken for what it was sent."""
+
+    def on_snapshot_reply(self, peer: int, message: SnapshotReply) -> None:
+        outgoing = self.followers[peer].snapshot
+        if outgoing is not None:
+            outgoing.number, number = message.number, outgoing.number
+            super().on_snapshot_reply(peer, message)
+            outgoing.number = number
+            self.send_chunks(self.followers[peer], outgoing)
+
+
 class SendsAllChunks(Engine):
     """A snapshot is sent without waiting for answers."""
 
@@ -220,6 +296,9 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (older_snapshot_never_takes_a_node_back, InstallsAnything),
     (install_keeps_a_log_that_continues_the_snapshot, DropsSuffix),
     (install_drops_a_log_that_contradicts_the_snapshot, plants.KeepsWrongSuffix),
+    (family_nobody_knows_halts_nobody, TrustsFamilies),
+    (snapshot_that_nobody_takes_lets_go_of_its_view, WaitsForEver),
+    (answer_to_a_chunk_never_sent_opens_no_flood, BelievesChunkNumbers),
     (snapshot_chunks_are_paced_by_answers, SendsAllChunks),
 ]
 

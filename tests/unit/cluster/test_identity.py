@@ -317,3 +317,24 @@ def test_the_rocks_disk_is_what_storage_opens_by_default(tmp_path: Path) -> None
     storage = open_storage(tmp_path)
     assert isinstance(storage.disk, RocksDisk)
     storage.close()
+
+
+def test_a_directory_with_files_of_somebody_else_is_refused_and_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ForeignDirectoryError, match=r"thesis\.txt"):
+        DataDirectory(tmp_path)
+
+    assert 0o755 == tmp_path.stat().st_mode & 0o777
+    assert ["thesis.txt"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_an_empty_volume_with_its_lost_and_found_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+
+    DataDirectory(tmp_path).release()
+
+    assert 0o700 == tmp_path.stat().st_mode & 0o777

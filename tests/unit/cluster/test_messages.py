@@ -28,7 +28,7 @@ from cluster.messages import (
 )
 
 EXAMPLES: list[Message] = [
-    AppendEntries(3, 17, 5, 6, 2, [(b"entry", 3), (b"", 3)]),
+    AppendEntries(3, 17, 5, 6, 2, [(b"entry", 3), (b"", 3)], True),
     AppendReply(3, 17, True, 9, 8, False),
     PreVote(4, 1, 8, 3),
     PreVoteReply(3, 1, True),
@@ -92,8 +92,8 @@ def test_what_is_no_message_is_refused(form: object) -> None:
     ],
 )
 def test_entries_of_a_wrong_shape_are_refused(entries: object) -> None:
-    with pytest.raises(PeerProtocolError):
-        decode([1, 1, 1, 1, 1, 1, entries])
+    with pytest.raises(PeerProtocolError, match=r"entries|bytes|integer"):
+        decode([1, 1, 1, 1, 1, 1, entries, False])
 
 
 _ANYTHING = st.recursive(

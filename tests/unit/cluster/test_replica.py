@@ -19,6 +19,7 @@ from cluster.interface import Timing
 from cluster.messages import PreVote
 from cluster.replica import Replica, ReplicaConfig
 from tests.support.peer_counter import FAMILY, Cluster, CounterMachine, Member, Recorder
+from tests.support.peer_raw import Handler, make_transport
 from tests.support.ports import free_ports
 
 MakeCluster = Callable[..., Cluster]
@@ -313,3 +314,16 @@ async def test_what_was_held_for_an_earlier_connection_is_not_sent_on_the_next(
     replica.release(peer.node_id, epoch - 1, stale)
     replica.release(peer.node_id, epoch, fresh)
     assert sent == [fresh]
+
+
+async def test_an_end_in_the_middle_of_the_start_leaves_nothing_running() -> None:
+    addresses = {n + 1: ("127.0.0.1", port) for n, port in enumerate(free_ports(3))}
+    transport = make_transport(Handler(3), addresses)
+    starting = asyncio.ensure_future(transport.start())
+    await asyncio.sleep(0)  # it listens, and has not returned
+    transport.abort()
+    await starting
+    assert transport._diallers == []
+    assert transport._pinger is None
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*addresses[3])

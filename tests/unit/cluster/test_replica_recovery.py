@@ -12,6 +12,8 @@ from cluster.disk import RocksDisk
 from cluster.faults import (
     DirectoryInUseError,
     DiskDamagedError,
+    DiskFailedError,
+    DiskFullError,
     ForeignDirectoryError,
 )
 from cluster.identity import Identity
@@ -232,3 +234,46 @@ async def test_a_crash_after_any_record_of_the_first_start_only_delays_it(
     await cluster.agree()
     assert len({member.status.cluster_id for member in cluster.members}) == 1
     assert not any(member.amnesiac for member in cluster.members)
+
+
+async def test_a_disk_that_fails_in_the_first_start_ends_the_node(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster()
+    victim = cluster.members[1]
+    record = Storage.record
+
+    def refuse(storage: Storage, identity: Identity) -> None:
+        if identity.node_id == victim.node_id:
+            raise DiskFullError("no space left on the disk")
+        record(storage, identity)
+
+    monkeypatch.setattr(Storage, "record", refuse)
+    await cluster.start()
+    await cluster.until(lambda: victim.heard.fatal_text, "the end of the node")
+    assert "no space left on the disk" in (victim.heard.fatal_text or "")
+    monkeypatch.undo()
+    await victim.stop()
+    await victim.start()
+    await cluster.submit(1)  # nothing is half recorded: the first start goes on
+    await cluster.agree()
+    assert not any(member.amnesiac for member in cluster.up)
+
+
+async def test_a_stop_whose_last_sync_fails_still_lets_go_of_the_directory(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(1)
+    (member,) = cluster.members
+
+    def fail(_disk: RocksDisk) -> int:
+        raise DiskFailedError("input/output error")
+
+    monkeypatch.setattr(RocksDisk, "sync", fail)
+    with pytest.raises(DiskFailedError):
+        await member.stop()
+    monkeypatch.undo()
+    await member.start()
+    await cluster.agree()

@@ -163,7 +163,7 @@ async def test_bytes_read_before_the_replacement_but_cut_short_are_not_delivered
         (hello_of(1, 1, nonce=b"another!"), "two nodes have the id 1"),
         (hello_of(1, 1), "node 1 has reached itself"),
         (hello_of(3, 2), "node 3 looks for node 2 where node 1 answers"),
-        (hello_of(9, 1), "node 9 is not a voter here"),
+        (hello_of(9, 1), "node 9 is not a voter of node 1"),
     ],
     ids=lambda value: str(value.node_id) if isinstance(value, Hello) else value[:20],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from node.claims import CAUTIOUS_S
 from node.session import Limits
-from statemachine import decode_entry
+from statemachine import LIMITS, claiming, decode_entry
 from tests.unit.node.world import ADDRESSES, OTHER_ID, Client, World
 from tq.protocol import Type
 
@@ -259,3 +259,26 @@ def test_an_entry_of_another_leader_wakes_nobody_on_a_follower(world: World) -> 
 
     assert other.consensus.proposals == []
     assert other.machine.status("default", task_id) is not None
+
+
+def test_a_waiting_claim_of_a_session_that_holds_all_it_may_does_not_fill_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "LIMITS", LIMITS._replace(session_leases_max=2))
+    greedy, other = world.client(), world.client()
+    full, free = greedy.register(), other.register(worker=b"v" * 16)
+    for _ in range(2):
+        greedy.submit()
+        greedy.claim(full)
+    greedy.send(Type.CLAIM_TASK, full, ["q"], 1, 60_000)
+    other.send(Type.CLAIM_TASK, free, ["q"], 1, 60_000)
+    world.loop.run()
+    before = len(world.consensus.proposals)
+    world.client().submit()
+    world.pass_s(5)
+
+    assert len(world.consensus.proposals) - before <= 4
+    [(kind, answer)] = greedy.answers()
+    assert (Type.NACK, "RATE_LIMITED") == (kind, answer[1])
+    [(kind, [_, grants])] = other.answers()
+    assert (Type.ACK, 1) == (kind, len(grants))

@@ -386,3 +386,15 @@ def test_closed_streams_are_filled_before_a_data_file_takes_their_number(tmp_pat
     script.write_text(CLOSED_STREAMS)
 
     assert command(f"{sys.executable} {script} <&- >&- 2>&-").returncode == 0
+
+
+def test_a_python_without_assertions_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", "node", "version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert 2 == done.returncode
+    assert "-O" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 
 from node.session import Limits
 from node.surroundings import Rules
-from statemachine import ChangeSettings, decode_entry
+from statemachine import decode_entry
 from tests.unit.node.world import ADDRESSES, OTHER_ID, World
 from tq.protocol import Type
 
@@ -201,8 +201,8 @@ def test_an_unknown_type_is_refused_and_the_connection_lives(world: World, type_
 @pytest.mark.parametrize(
     ("type_", "fields", "named"),
     [
-        (Type.SUBMIT_TASK, (b"short", "q", "n", b"", {}), "task id"),
-        (Type.SUBMIT_TASK, (b"i" * 16, "q q", "n", b"", {}), "task id"),
+        (Type.SUBMIT_TASK, (b"short", "q", "n", b"", {}), "task_id"),
+        (Type.SUBMIT_TASK, (b"i" * 16, "q q", "n", b"", {}), "task_id"),
         (Type.CLAIM_TASK, (1, ["q"], 0, 0), "count"),
         (Type.CLAIM_TASK, (1, ["q"], 1_000_000, 0), "count"),
         (Type.CLAIM_TASK, (1, ["q"], 11, 0), "count"),
@@ -414,22 +414,7 @@ def test_answers_for_a_closed_connection_are_dropped(world: World) -> None:
     assert client.session.in_flight == 0
 
 
-# ---------------------------------------------------------------- bootstrap and draining
-
-
-def test_a_new_cluster_gets_its_settings_before_any_command() -> None:
-    world = World(leads=False, rules=Rules(node_id=1, seed={"claim_max": 7, "lease_ms": 5000}))
-    world.follow()
-    world.lead()
-    world.client().submit()
-
-    first = decode_entry(world.consensus.proposals[0].entry)[1][0]
-    assert first == ChangeSettings((("claim_max", 7), ("lease_ms", 5000)))
-    assert world.machine.settings.claim_max == 7
-
-    world.follow()
-    world.lead()
-    assert [name for entry in commands(world) for name in entry].count("ChangeSettings") == 1
+# ---------------------------------------------------------------- draining
 
 
 def test_a_draining_node_refuses_new_work_and_takes_results(world: World) -> None:

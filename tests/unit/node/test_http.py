@@ -20,6 +20,7 @@ class Raft:
     leader_id: int | None = 1
     amnesiac: bool = False
     commit_index: int = 10
+    leader_commit_index: int = 10
     applied_index: int = 10
 
 
@@ -128,7 +129,9 @@ async def test_ready_means_caught_up_with_where_the_check_began(
 ) -> None:
     monkeypatch.setattr(http, "_CATCH_UP_POLL_S", 0)
     # The log grows faster than it is applied: the newest entry is never reached.
-    states = iter(Raft(commit_index=100 + 20 * i, applied_index=90 + 5 * i) for i in range(10))
+    states = iter(
+        Raft(leader_commit_index=100 + 20 * i, applied_index=90 + 5 * i) for i in range(10)
+    )
     node = Node()
     views = Views(
         tick_age_s=lambda: 0.0,
@@ -152,6 +155,19 @@ async def test_catching_up_is_waited_for_with_a_bound(monkeypatch: pytest.Monkey
     assert "executed 3 of 10 entries" == checks[-1].flaw
 
 
+async def test_a_restarted_node_waits_for_what_its_leader_has_committed(
+    node: Node, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_CATCH_UP_POLL_S", 0)
+    # It stands at its last snapshot, and that is all it knows to be committed.
+    node.raft = Raft(commit_index=4, applied_index=4, leader_commit_index=9)
+    async with client.get(f"{node.url}/readyz") as answer:
+        assert (503, "[-]applied executed 4 of 9 entries\n") == (
+            answer.status,
+            await answer.text(),
+        )
+
+
 async def test_status_is_the_document_as_json(node: Node, client: Client) -> None:
     node.document = {"node_id": 1, "digest": b"\x01\xff", "raft": Raft(), "voters": {2, 1}}
     async with client.get(f"{node.url}/status") as answer:
@@ -159,7 +175,13 @@ async def test_status_is_the_document_as_json(node: Node, client: Client) -> Non
         assert {
             "node_id": 1,
             "digest": "01ff",
-            "raft": {"leader_id": 1, "amnesiac": False, "commit_index": 10, "applied_index": 10},
+            "raft": {
+                "leader_id": 1,
+                "amnesiac": False,
+                "commit_index": 10,
+                "leader_commit_index": 10,
+                "applied_index": 10,
+            },
             "voters": [1, 2],
         } == await answer.json()
 

@@ -19,7 +19,7 @@ class Truth:
         return self.leases[token]
 
     def keeper(self, *, session_s: float = 30.0) -> LeaseKeeper:
-        return LeaseKeeper(lease_of=self.leases.get, session_s=session_s)
+        return LeaseKeeper(lease_of=self.leases.get, session_s=lambda: session_s)
 
 
 def counting(truth: Truth, *, now_s: float = 0.0) -> LeaseKeeper:
@@ -90,7 +90,7 @@ def test_a_deposed_leader_renews_nothing_and_expires_nothing() -> None:
 
     assert keeper.renew(SESSION, [1], now_s=1.0) is None
     assert keeper.expired(now_s=100.0) == []
-    assert keeper.dead_sessions(lambda: {SESSION}, now_s=100.0) == []
+    assert keeper.dead_sessions({SESSION}.__contains__, now_s=100.0) == []
     keeper.granted(2, lease_ms=1, now_s=0.0)
     assert keeper.leases == 0
 
@@ -136,15 +136,15 @@ def test_a_worker_session_dies_after_the_time_of_two_heartbeats() -> None:
     keeper.registered(5, now_s=10.0)
     keeper.renew(SESSION, [], now_s=20.0)
 
-    assert keeper.dead_sessions(lambda: {5, SESSION}, now_s=39.8) == []
-    assert keeper.dead_sessions(lambda: {5, SESSION}, now_s=40.2) == [5]
-    assert keeper.dead_sessions(lambda: {SESSION}, now_s=50.2) == [SESSION]
+    assert keeper.dead_sessions({5, SESSION}.__contains__, now_s=39.8) == []
+    assert keeper.dead_sessions({5, SESSION}.__contains__, now_s=40.2) == [5]
+    assert keeper.dead_sessions({SESSION}.__contains__, now_s=50.2) == [SESSION]
 
 
 def test_a_session_the_machine_does_not_know_needs_no_command() -> None:
     keeper = counting(Truth())
 
-    assert keeper.dead_sessions(set, now_s=100.0) == []
+    assert keeper.dead_sessions(set[int]().__contains__, now_s=100.0) == []
     assert not keeper.is_alive(SESSION)
 
 

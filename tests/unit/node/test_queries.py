@@ -288,3 +288,17 @@ def test_finished_leases_are_forgotten_and_run_times_are_observed(world: World) 
 
     assert world.broker.leases.leases == 0
     assert world.figures.run_ms == [2500]
+
+
+def test_heartbeats_under_way_count_with_their_length(world: World) -> None:
+    client = world.client(limits=Limits(in_flight_max_bytes=200_000))
+    session = client.register()
+    world.consensus.holds_reads = True
+    for _ in range(3):
+        client.send(Type.HEARTBEAT, session, list(range(2**40, 2**40 + 10_000)))
+    was_paused = client.wire.is_paused
+    world.loop.run()
+    world.consensus.pass_reads()
+    assert len(client.answers()) == 3
+    assert (was_paused, client.wire.is_paused) == (True, False)
+    assert client.session.in_flight_bytes == 0

@@ -13,10 +13,11 @@ from typing import Any
 import msgpack
 import pytest
 
+import tq
 from cluster.disk import RocksDisk
 from node import server
 from node.addresses import Address
-from node.config import Api, Broker, Config, Persistence, Raft
+from node.config import Api, Broker, Config, Persistence, Raft, Worker
 from node.quantities import Duration
 from node.server import EXIT_FATAL, Node, serve
 from tests.process.raw_client import new_task_id
@@ -127,6 +128,17 @@ async def test_a_single_node_is_a_whole_queue_and_remembers_it_after_a_restart(
         _, [status] = await client.ask(Type.QUERY_STATUS, kept)
         assert status["state"] == "pending"
         await client.close()
+
+
+async def test_hello_tells_workers_what_the_file_says_for_them(tmp_path: Path) -> None:
+    config = a_config(tmp_path).model_copy(
+        update={"worker": Worker(concurrency=9, heartbeat_interval=Duration(2500))}
+    )
+    async with running(config) as node, tq.Client(node.client_address) as client:
+        info = await client.node_info()
+
+    assert (9, 2500, 60_000) == info.worker
+    assert (10, 1) == (info.claim_max, info.node_id)
 
 
 async def test_three_nodes_redirect_to_the_leader_and_replicate(tmp_path: Path) -> None:

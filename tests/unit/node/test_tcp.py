@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from node.session import Limits, Session
-from node.tcp import ClientServer
+from node.tcp import TURN_BYTES, ClientServer, Connection
 from tests.unit.node.fakes import FakeClock
 from tq.protocol import Type
 
@@ -18,7 +18,10 @@ DEADLINE_S = 10.0
 
 
 class Echo:
-    """Accepts any HELLO and echoes every frame; a frame of type 0x7E asks for a flood."""
+    """Accepts any HELLO and echoes every frame; a frame of type 0x7E asks for a flood.
+
+    One of type 0x7D asks for as much, to be made when there is room.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, bytes]] = []
@@ -32,7 +35,9 @@ class Echo:
             self.sessions.append(session)
         if message_type == Type.HELLO:
             session.accepted = True
-        if message_type == 0x7E:
+        if message_type == 0x7D:
+            session.when_room(lambda: session.send(frame(0x7D, b"x" * (4 * 1024 * 1024))))
+        elif message_type == 0x7E:
             session.send(frame(0x7E, b"x" * (4 * 1024 * 1024)))
         else:
             session.send(frame(message_type, body))
@@ -268,6 +273,25 @@ async def test_a_client_that_never_reads_is_no_longer_read_and_then_aborted() ->
         await client.close()
 
 
+async def test_long_answers_are_made_as_the_client_reads_them() -> None:
+    async with serving() as port:
+        raw = await port.connect()
+        for _ in range(50):
+            raw.send(frame(0x7D, b""))
+        raw.send(frame(0x01, b"last"))
+        await port.echo.until(lambda: len(port.echo.seen) >= 40)
+        [session] = port.echo.sessions
+        await until(lambda: session.stuck)
+        assert len(session._waiting) >= 40 - 2, "no more than fits was made"
+        for _ in range(50):
+            kind, body = await raw.frame()
+            while kind != 0x7D:
+                kind, body = await raw.frame()
+            assert len(body) == 4 * 1024 * 1024
+        assert not session._waiting
+        await raw.close()
+
+
 async def test_more_unread_than_the_bound_aborts_at_once() -> None:
     async with serving(Limits(unread_max_bytes=8 * 1024 * 1024)) as port:
         client = await port.connect()
@@ -300,6 +324,47 @@ async def test_stopping_writes_what_is_left_and_closes() -> None:
         await client.closed()
         assert port.server.connections == 0
         await client.close()
+
+
+class Transport(asyncio.Transport):
+    """Notes when it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        del high, low
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        del data
+
+    def pause_reading(self) -> None:
+        self.said.append("pause")
+
+    def resume_reading(self) -> None:
+        self.said.append("resume")
+
+
+async def test_who_sends_much_at_once_lets_the_others_have_their_turn() -> None:
+    async with serving() as port:
+        connection, transport = Connection(port.server), Transport()
+        connection.connection_made(transport)
+        connection.data_received(frame(Type.HELLO, b"hi"))
+        connection.data_received(frame(0x10, b"x" * (TURN_BYTES - 100)))
+        assert transport.said == []
+        connection.data_received(frame(0x10, b"x" * 100))
+        connection.data_received(frame(0x10, b"what was read already is taken all the same"))
+        assert transport.said == ["pause"]
+        await until(lambda: transport.said == ["pause", "resume"])
+        assert len(port.echo.seen) == 4
+        connection.connection_lost(None)
 
 
 async def test_a_port_in_use_is_an_error() -> None:

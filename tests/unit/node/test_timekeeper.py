@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import cast
 
 from node.leases import LeaseKeeper
 from node.timekeeper import Timekeeper
 from statemachine import (
     Advance,
+    ChangeSettings,
     Expire,
     ExpireSessions,
     InternalCommand,
@@ -22,6 +22,7 @@ from tq.protocol import Type
 class StubMachine:
     def __init__(self) -> None:
         self.log_time_ms = 1000
+        self.seeded = True
         self.due_ms: int | None = None
         self.archive = 0
         self.cursors: list[bytes] = []
@@ -35,15 +36,15 @@ class StubMachine:
         self.archive -= count
         return [b"i" * 16] * count, b"more" if self.archive else b""
 
-    def sessions(self) -> Iterator[object]:
-        return iter(())
+    def session(self, _session: int) -> object | None:
+        return None
 
 
 def a_timekeeper(
     machine: StubMachine, *, compaction_s: float = 60.0, leases: dict[int, Lease] | None = None
 ) -> Timekeeper:
     known = leases or {}
-    keeper = LeaseKeeper(lease_of=known.get, session_s=30.0)
+    keeper = LeaseKeeper(lease_of=known.get, session_s=lambda: 30.0)
     keeper.take_over(known.values(), [], now_s=0.0)
     return Timekeeper(
         cast("Machine", machine), leases=keeper, compaction_s=compaction_s, seed={"claim_max": 5}
@@ -109,7 +110,7 @@ def test_records_retire_in_bounded_steps_until_none_is_left() -> None:
 def test_a_node_that_does_not_count_leases_proposes_nothing() -> None:
     machine = StubMachine()
     machine.due_ms = 0
-    keeper = LeaseKeeper(lease_of=lambda _: None, session_s=1.0)
+    keeper = LeaseKeeper(lease_of=lambda _: None, session_s=lambda: 1.0)
     timekeeper = Timekeeper(cast("Machine", machine), leases=keeper, compaction_s=0.0, seed={})
 
     assert timekeeper.poll(now_s=1e6, wall_ms=10**12) == []
@@ -122,12 +123,12 @@ def test_expired_leases_are_named_by_task_and_token() -> None:
     assert keeper.poll(now_s=2.0, wall_ms=0) == [Expire(((b"t" * 16, 99),))]
 
 
-def test_only_a_machine_that_applied_nothing_is_given_settings() -> None:
+def test_only_a_machine_that_was_never_seeded_is_given_settings() -> None:
     machine = StubMachine()
     keeper = a_timekeeper(machine)
     assert keeper.bootstrap() is None
-    machine.log_time_ms = 0
-    assert keeper.bootstrap() is not None
+    machine.seeded = False
+    assert keeper.bootstrap() == ChangeSettings((("claim_max", 5),), is_seed=True)
 
 
 def test_an_expiry_takes_the_lease_away_through_the_log() -> None:

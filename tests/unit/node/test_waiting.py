@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from node.session import Session
-from node.waiting import ClaimRoom, ParkedClaim, ParkedWait, WaitRoom
+from node.waiting import LOOKS_MAX, ClaimRoom, ParkedClaim, ParkedWait, WaitRoom
 from statemachine import Claim
 from tests.unit.node.fakes import FakeLoop, a_session
 
@@ -147,3 +147,23 @@ def test_a_wait_whose_connection_closed_is_not_told(session: Session) -> None:
 
     assert room.finished([b"x"]) == []
     assert room.clear() == []
+
+
+def test_a_look_at_every_queue_is_cut_into_bounded_steps(session: Session) -> None:
+    looked: list[str] = []
+
+    def ready(_namespace: str, queue: str) -> int:
+        looked.append(queue)
+        return READY.get(queue, 0)
+
+    room = ClaimRoom(ready)
+    names = [f"q{number}" for number in range(2500)]
+    for rid, name in enumerate(names):
+        room.park(a_claim(session, name, rid=rid))
+    READY["q7"] = 1
+    found: list[int] = []
+    for _ in range(3):
+        looked.clear()
+        found += [claim.command.request_id for claim in room.wake_any()]
+        assert len(looked) <= LOOKS_MAX + 5
+    assert found == [7]

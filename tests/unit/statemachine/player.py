@@ -24,7 +24,6 @@ from statemachine import (
     Refused,
     Registered,
     Reply,
-    checkpoint,
     command_prefix,
     decode_command,
     decode_entry,
@@ -76,7 +75,7 @@ class Replica:
 
     def checkpoint(self, *, force: bool = False) -> list[Record] | None:
         if force:
-            self.machine._state.changes.entries = checkpoint.ENTRIES_MAX
+            self.machine._state.changes.entries = self.machine.settings.checkpoint_entries_max
         records = self.machine.take_changes()
         if records is not None:
             self.archive.write(records)

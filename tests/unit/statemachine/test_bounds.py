@@ -50,11 +50,26 @@ def test_a_session_holds_at_most_so_many_leases() -> None:
     fill(player, 4200)
     session = player.register()
     sizes = []
-    for _ in range(6):
+    for _ in range(5):
         reply = player.claim(session, count=1000)
         assert isinstance(reply, Granted)
         sizes.append(len(reply.grants))
-    assert sizes == [1000, 1000, 1000, 1000, LIMITS.session_leases_max - 4000, 0]
+    assert sizes == [1000, 1000, 1000, 1000, LIMITS.session_leases_max - 4000]
+
+
+def test_a_session_that_holds_all_it_may_is_refused_rather_than_told_that_there_is_nothing() -> (
+    None
+):
+    player = Player()
+    player.internal(ROOMY)
+    fill(player, 4200)
+    session = player.register()
+    for _ in range(5):
+        player.claim(session, count=1000)
+    refused = player.claim(session, count=1)
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.RATE_LIMITED
+    assert player.machine.ready("default", "q") == 4200 - LIMITS.session_leases_max
 
 
 def test_ending_silent_sessions_stops_once_enough_leases_were_lost() -> None:

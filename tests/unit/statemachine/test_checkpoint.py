@@ -149,11 +149,55 @@ def test_payloads_are_read_before_and_after_the_checkpoint(player: Player) -> No
 
 
 def test_a_checkpoint_is_due_after_a_thousand_entries(player: Player) -> None:
-    for _ in range(checkpoint.ENTRIES_MAX - 1):
+    for _ in range(999):
         player.internal(Advance())
     assert player.machine.digest_chain == (0, bytes(32))
     player.apply_entry(b"not an entry at all")
-    assert player.machine.digest_chain[0] == checkpoint.ENTRIES_MAX
+    assert player.machine.digest_chain[0] == 1000
+
+
+def test_the_entries_between_checkpoints_are_a_setting_from_the_entry_that_changes_it_on(
+    player: Player,
+) -> None:
+    for _ in range(150):
+        player.internal(Advance())
+    player.internal(ChangeSettings((("checkpoint_entries_max", 200),)))
+    assert player.machine.digest_chain[0] == 0
+    player.internal(ChangeSettings((("checkpoint_entries_max", 100),)))
+    assert player.machine.digest_chain[0] == 152, "due at once: 152 entries are 100 and more"
+    player.restart(follower_only=True)
+    for _ in range(99):
+        player.internal(Advance())
+    assert player.machine.digest_chain[0] == 152
+    player.internal(Advance())
+    assert player.machine.digest_chain[0] == 252, "a replica restored from records agrees"
+
+
+def test_a_checkpoint_is_due_after_64_mebibytes_of_entries_that_change_nothing(
+    player: Player,
+) -> None:
+    player.internal(Advance())
+    refused = bytes(checkpoint.LOG_BYTES_MAX // 4)
+    for _ in range(3):
+        player.apply_entry(refused)
+    assert player.machine.digest_chain[0] == 0
+    player.apply_entry(refused)
+    assert player.machine.digest_chain[0] == 5
+
+
+def test_a_seed_counts_only_where_nobody_set_anything(player: Player) -> None:
+    player.internal(Advance())
+    before = player.machine.seeded
+    player.internal(ChangeSettings((("claim_max", 7), ("lease_ms", 5000)), is_seed=True))
+    assert (before, player.machine.seeded) == (False, True)
+    player.internal(ChangeSettings((("claim_max", 8), ("retention_ms", 1)), is_seed=True))
+    assert (7, 5000) == (player.machine.settings.claim_max, player.machine.settings.lease_ms)
+    assert player.machine.settings.retention_ms > 1
+    player.restart()
+    assert player.machine.seeded
+    player.internal(ChangeSettings((("claim_max", 9),)))
+    player.internal(ChangeSettings((("claim_max", 8),), is_seed=True))
+    assert player.machine.settings.claim_max == 9
 
 
 def test_a_checkpoint_is_due_after_two_thousand_records(player: Player) -> None:
@@ -238,7 +282,7 @@ def test_a_replica_whose_checkpoint_is_not_readable_stops() -> None:
     replica = Replica()
     entry = join_entry(1, [encode_internal(Advance())])
     replica.machine.apply(1, entry)
-    replica.machine._state.changes.entries = checkpoint.ENTRIES_MAX
+    replica.machine._state.changes.entries = replica.machine.settings.checkpoint_entries_max
     records = replica.machine.take_changes()
     assert records is not None
     with pytest.raises(AssertionError, match="a checkpoint must be in the archive"):

@@ -59,6 +59,7 @@ INTERNAL: list[InternalCommand] = [
     ExpireSessions((5, 6)),
     Retire((ID,)),
     ChangeSettings((("claim_max", 5), ("lease_ms", 1000))),
+    ChangeSettings((("checkpoint_entries_max", 100),), is_seed=True),
 ]
 
 
@@ -102,12 +103,12 @@ def test_a_command_is_what_was_sent() -> None:
     assert TaskResult(7, "n", "p", ID, 5, TaskOutcome.SUCCESS, b"result", "error") == result
 
 
-SUBMIT_FIELDS = dict(enumerate(["request id", "task id", "queue", "name", "payload", "options"]))
+SUBMIT_FIELDS = dict(enumerate(["request_id", "task_id", "queue", "name", "payload", "options"]))
 BAD: list[tuple[CommandType, int, object, str]] = [
     *((CommandType.SUBMIT_TASK, n, None, field) for n, field in SUBMIT_FIELDS.items()),
-    (CommandType.SUBMIT_TASK, 0, -1, "request id"),
-    (CommandType.SUBMIT_TASK, 0, True, "request id"),
-    (CommandType.SUBMIT_TASK, 1, ID[:15], "task id"),
+    (CommandType.SUBMIT_TASK, 0, -1, "request_id"),
+    (CommandType.SUBMIT_TASK, 0, True, "request_id"),
+    (CommandType.SUBMIT_TASK, 1, ID[:15], "task_id"),
     (CommandType.SUBMIT_TASK, 1, bytes(16), "version 7"),
     (CommandType.SUBMIT_TASK, 1, ID[:8] + b"\0" + ID[9:], "version 7"),
     (CommandType.SUBMIT_TASK, 2, "", "queue"),
@@ -122,9 +123,9 @@ BAD: list[tuple[CommandType, int, object, str]] = [
     (CommandType.SUBMIT_TASK, 5, {"priority": -1}, "priority"),
     (CommandType.SUBMIT_TASK, 5, {"priority": True}, "priority"),
     (CommandType.SUBMIT_TASK, 5, {"priority": 1.0}, "priority"),
-    (CommandType.SUBMIT_TASK, 5, {"priority": []}, "option"),
-    (CommandType.SUBMIT_TASK, 5, {"colour": 1}, "unknown option 'colour'"),
-    (CommandType.SUBMIT_TASK, 5, {b"priority": 1}, "unknown option b'priority'"),
+    (CommandType.SUBMIT_TASK, 5, {"priority": []}, "options"),
+    (CommandType.SUBMIT_TASK, 5, {"colour": 1}, "options: unknown key 'colour'"),
+    (CommandType.SUBMIT_TASK, 5, {b"priority": 1}, "options: unknown key b'priority'"),
     (CommandType.SUBMIT_TASK, 5, {"delay_ms": 31_536_000_001}, "delay_ms"),
     (CommandType.SUBMIT_TASK, 5, {"retry_max": 1001}, "retry_max"),
     (CommandType.SUBMIT_TASK, 5, {"retry_base_ms": 0}, "retry_base_ms"),
@@ -132,8 +133,13 @@ BAD: list[tuple[CommandType, int, object, str]] = [
     (CommandType.SUBMIT_TASK, 5, {"lease_ms": 86_400_001}, "lease_ms"),
     (CommandType.SUBMIT_BATCH, 1, [], "tasks must be a list of 1..1000"),
     (CommandType.SUBMIT_BATCH, 1, [SUBMIT[1:], 5], "task 1 of the batch"),
-    (CommandType.SUBMIT_BATCH, 1, [SUBMIT[1:], [ID, "q", "task", b"", {"x": 1}]], "option 'x'"),
-    (CommandType.SUBMIT_BATCH, 1, [[bytes(16), "q", "task", b"", {}]], "task id"),
+    (
+        CommandType.SUBMIT_BATCH,
+        1,
+        [SUBMIT[1:], [ID, "q", "task", b"", {"x": 1}]],
+        "options: unknown key 'x'",
+    ),
+    (CommandType.SUBMIT_BATCH, 1, [[bytes(16), "q", "task", b"", {}]], "task_id"),
     (CommandType.SUBMIT_BATCH, 1, [[ID, "q", "task", "", {}]], "payload"),
     (CommandType.CLAIM_TASK, 1, -1, "session"),
     (CommandType.CLAIM_TASK, 2, [], "queues"),
@@ -148,9 +154,9 @@ BAD: list[tuple[CommandType, int, object, str]] = [
     (CommandType.EXTEND, 3, 999, "lease_ms"),
     (CommandType.PROGRESS, 3, 1001, "permille"),
     (CommandType.CANCEL_TASK, 2, None, "reason"),
-    (CommandType.REGISTER_WORKER, 1, b"short", "worker id"),
-    (CommandType.REGISTER_WORKER, 2, "", "worker name"),
-    (CommandType.REGISTER_WORKER, 4, {"gpu": 1}, "capability"),
+    (CommandType.REGISTER_WORKER, 1, b"short", "worker_id"),
+    (CommandType.REGISTER_WORKER, 2, "", "name"),
+    (CommandType.REGISTER_WORKER, 4, {"gpu": 1}, "capabilities"),
     (CommandType.REGISTER_WORKER, 4, {str(n): "" for n in range(65)}, "capabilities"),
 ]
 
@@ -241,10 +247,13 @@ def test_what_is_not_one_array_is_malformed(raw: bytes) -> None:
         [0x41, "", "", [0, [[ID, 5]] * 1001]],
         [0x42, "", "", [0, ["x"]]],
         [0x43, "", "", [0, [b"short"]]],
-        [0x44, "", "", [0, {"colour": 1}]],
-        [0x44, "", "", [0, {"claim_max": 1001}]],
-        [0x44, "", "", [0, {"claim_max": True}]],
-        [0x44, "", "", [0, []]],
+        [0x44, "", "", [0, {"colour": 1}, False]],
+        [0x44, "", "", [0, {"claim_max": 1001}, False]],
+        [0x44, "", "", [0, {"claim_max": True}, False]],
+        [0x44, "", "", [0, [], False]],
+        [0x44, "", "", [0, {"claim_max": 1}]],
+        [0x44, "", "", [0, {"claim_max": 1}, 1]],
+        [0x44, "", "", [0, {"checkpoint_entries_max": 99}, False]],
     ],
 )
 def test_a_bad_command_spoils_only_itself(item: object) -> None:
@@ -344,7 +353,7 @@ def test_what_was_remembered_does_not_decide_what_is_accepted() -> None:
             _kind.cache_clear()
             if remembered:
                 kind_of("n", "q", "task", {"priority": 1})
-            with pytest.raises(Invalid, match="priority must be an integer"):
+            with pytest.raises(Invalid, match="options: priority must be an integer"):
                 kind_of("n", "q", "task", {"priority": value})
 
 

@@ -11,6 +11,7 @@ from tq.context import Ctx, bind
 from tq.durations import Duration, seconds
 from tq.errors import LeaseLost, TqError, UnknownSession
 from tq.ids import TaskId
+from tq.node_info import NodeInfo
 from tq.runner import Execution, Failure, Outcome, Success, failure_of
 from tq.serialization import JsonSerializer
 from tq.task import AnyTask
@@ -37,6 +38,7 @@ class FakeCluster:
     on_call: Callable[[str], None] = lambda verb: None
     session: int = 0
     closed: bool = False
+    info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
@@ -118,6 +120,9 @@ class FakeCluster:
         self.held.clear()
         self.session += 1
         return WorkerSession(self.session, self.lease_ms)
+
+    async def node_info(self) -> NodeInfo:
+        return NodeInfo.of(self.info)
 
     async def deregister_worker(self, session: int) -> None:
         await self._take("deregister", session)

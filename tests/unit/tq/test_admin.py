@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import tq
 from tq.admin.cli import Settings, cli
 from tq.admin.output import span, table
+from tq.admin.verdict import Answer, Verdict, judge
 from tq.ids import TaskId
 from tq.status import Event, TaskStatus
 
@@ -461,3 +462,15 @@ def test_help_is_quick_because_it_imports_neither_the_client_nor_asyncio() -> No
     assert (0, "") == (done.returncode, done.stderr)
     assert "cluster" in done.stdout
     assert "heavy:" == done.stdout.splitlines()[-1]
+
+
+def test_a_member_that_forgot_is_up_but_does_not_count_for_a_majority() -> None:
+    answers = [
+        Answer("n1:7401", node(1)),
+        Answer("n2:7401", node(2)),
+        Answer("n3:7401", node(3, amnesiac=True)),
+    ]
+    report = judge(answers)
+
+    assert (3, 0) == (report.reachable, report.can_lose)
+    assert (Verdict.DEGRADED, "node 3 is amnesiac") == (report.verdict, report.reason)
