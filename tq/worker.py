@@ -63,13 +63,11 @@ class WorkClient(ReportClient, Protocol):
 class Worker:
     """Runs an app's tasks until it is told to stop.
 
-    What is not said of `concurrency`, `heartbeat` and `shutdown_timeout`, the cluster's
-    configuration says (`worker` in docs/configuration.md).
-
     Args:
         app: Has the tasks, and knows where the cluster is.
         servers: The cluster, in place of the app's.
         concurrency: Most tasks at once; it bounds the threads for plain functions, too.
+            This and the two spans are the cluster's (`worker` in its configuration) if None.
         queues: What to claim from, all alike.
         heartbeat: How often to say which leases are held; leases that are shorter are
             renewed in time whatever it is.
@@ -103,7 +101,7 @@ class Worker:
         self._queues = tuple(queues)
         self._make_client = client or (lambda: app.make_client(servers=servers, name=self.name))
         self._make_runner = runner or (lambda: Runner(threads_max=self._settings.concurrency))
-        # What the cluster says is not known yet; a worker may be stopped before it is.
+        # Until the cluster says; a worker may be stopped before.
         self._settings = WorkerDefaults()._replace(**self._told)
         # One id for the worker's life: registering again ends the session before.
         self._worker_id = os.urandom(16)
