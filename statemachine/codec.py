@@ -85,7 +85,8 @@ def decode_command(type_: int, body: bytes, *, namespace: str, principal: str) -
     if shape is None:
         raise Invalid(Code.UNKNOWN_TYPE, f"type {type_} is not a request that is logged")
     validation.server_header(namespace, principal)
-    unpacked = _unpack_foreign(body, LIMITS.batch_max)
+    # Wider than any list may be, so that one too long is refused by its name, not as bytes.
+    unpacked = _unpack_foreign(body, 10 * LIMITS.batch_max)
     if type(unpacked) is not list:
         raise Invalid(Code.MALFORMED, "a request is a msgpack array")
     return shape(unpacked, namespace, principal)

@@ -209,7 +209,7 @@ class Channel:
             connection.send(request.frame)
 
     def _expire(self, request: Request, deadline_s: float) -> None:
-        self._settle(request, self._lack(request, f"no answer within {deadline_s:g} s"))
+        self._settle(request, self._lack(request, f"no answer within {deadline_s:.3g} s"))
 
     def _settle(self, request: Request, outcome: list[Any] | TqError) -> None:
         if request.future.done():

@@ -33,6 +33,8 @@ VERSION: Final = 1
 """The protocol version that HELLO says."""
 
 DEFAULT_PORT: Final = 7401
+_HTTP: Final = int.from_bytes(b"HTTP", "big")
+"""The length field of a frame, if it is the beginning of an HTTP answer."""
 
 # ------------------------------------------------------------------------------ limits
 
@@ -314,6 +316,8 @@ class Decoder:
     def _wrong_length(self, length: int, frames: list[tuple[int, bytes]]) -> ProtocolError:
         if length == 0:
             return ProtocolError("a frame of length 0 has no type", frames)
+        if length == _HTTP:
+            return ProtocolError("the other side speaks HTTP: this is not a client port", frames)
         return FrameTooLarge(
             f"a frame of {length} bytes is over the limit of {self.frame_max_bytes}", frames
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,8 @@ from tq.log_format import LogFormat, set_up_logs
 from tq.worker import Worker
 
 EXIT_ERROR: Final = 1
+
+log = logging.getLogger("tq.worker")
 
 
 @click.command(
@@ -81,6 +85,7 @@ def main(
             shutdown_timeout=shutdown_timeout,
             name=name,
         )
+        log.info("connecting", extra={"facts": {"app": app, "servers": servers or "of the app"}})
         worker.run()
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
@@ -97,8 +102,8 @@ def load_app(path: str, directory: Path) -> App:
         directory: Searched before the installed packages.
 
     Raises:
-        click.UsageError: There is no such module, or no such app in it. What the
-            module itself raises comes through as it is.
+        click.UsageError: There is no such module, it cannot be imported, or there is no
+            such app in it. The traceback of what the module raised has been printed.
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
@@ -107,16 +112,25 @@ def load_app(path: str, directory: Path) -> App:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Something the module itself misses is a bug in it, and its traceback helps.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _broken(module_name, error) from error
         raise click.UsageError(f"no module {module_name!r} in {directory.resolve()}") from error
+    except Exception as error:  # a module may raise anything
+        raise _broken(module_name, error) from error
     app: object = module
     for part in attribute.split("."):
         app = getattr(app, part, None)
     if not isinstance(app, App):
         raise click.UsageError(f"{attribute!r} in module {module_name!r} is not a tq.App")
     return app
+
+
+def _broken(module_name: str, error: Exception) -> click.UsageError:
+    """Print where the module went wrong, and say last what that means."""
+    traceback.print_exception(error)
+    return click.UsageError(
+        f"module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+    )
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ BAD: list[tuple[CommandType, int, object, str]] = [
     (CommandType.SUBMIT_TASK, 5, {"lease_ms": 999}, "lease_ms"),
     (CommandType.SUBMIT_TASK, 5, {"lease_ms": 86_400_001}, "lease_ms"),
     (CommandType.SUBMIT_BATCH, 1, [], "tasks must be a list of 1..1000"),
+    (CommandType.SUBMIT_BATCH, 1, [SUBMIT[1:]] * 1001, "tasks must be a list of 1..1000"),
     (CommandType.SUBMIT_BATCH, 1, [SUBMIT[1:], 5], "task 1 of the batch"),
     (
         CommandType.SUBMIT_BATCH,

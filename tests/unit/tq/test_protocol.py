@@ -231,6 +231,11 @@ def test_a_frame_that_would_be_too_large_is_not_made() -> None:
         encode(Type.ACK, [1, bytes(2**16 + room + 1)])
 
 
+def test_an_http_answer_is_recognised() -> None:
+    with pytest.raises(ProtocolError, match="speaks HTTP"):
+        Decoder(FRAME_MAX_BYTES).feed(b"HTTP/1.1 400 Bad Request\r\n")
+
+
 def test_text_is_text_and_bytes_are_bytes() -> None:
     body = encode(Type.ACK, [1, "é", b"\xc3\xa9"])[5:]
     assert msgpack.unpackb(body, raw=False) == [1, "é", b"\xc3\xa9"]
