@@ -64,6 +64,15 @@ class DataDirectory:
         """Where the database lives."""
         return self.path / "db"
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there are files of a database.
+
+        Raises:
+            StartError: It cannot be looked into.
+        """
+        return _has_files(self.database)
+
     def read(self, name: str) -> bytes | None:
         """Return a small file's content, None when there is none.
 
@@ -130,12 +139,7 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def has_files(path: Path) -> bool:
-    """Whether a directory exists and holds anything.
-
-    Raises:
-        StartError: It cannot be looked into.
-    """
+def _has_files(path: Path) -> bool:
     try:
         return path.is_dir() and any(path.iterdir())
     except OSError as error:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
 
-from cluster.directory import DataDirectory
 from cluster.faults import DiskDamagedError, ForeignDirectoryError
 from cluster.wire import HANDSHAKE_MAX_BYTES, Decoder, WireError, encode
 
@@ -82,7 +83,21 @@ class Identity:
         return cls(node_id, tuple(voters), cluster_id, BootstrapState(state), incarnation)
 
 
-def load_identity(directory: DataDirectory, node_id: int, voters: Sequence[int]) -> Identity | None:
+class SmallFiles(Protocol):
+    """Where the file is kept (`cluster.directory.DataDirectory`)."""
+
+    @property
+    def path(self) -> Path:
+        """The directory, for messages."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a small file's content, None when there is none."""
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a small file in place durably; blocks."""
+
+
+def load_identity(directory: SmallFiles, node_id: int, voters: Sequence[int]) -> Identity | None:
     """Read the identity of a directory and check that it is the configured node's.
 
     Returns:
@@ -118,7 +133,7 @@ def load_identity(directory: DataDirectory, node_id: int, voters: Sequence[int])
     return replace(identity, voters=configured)
 
 
-def store_identity(directory: DataDirectory, identity: Identity) -> None:
+def store_identity(directory: SmallFiles, identity: Identity) -> None:
     """Make the identity durable; blocks for two fsyncs."""
     directory.replace(IDENTITY_FILE, identity.to_bytes())
 

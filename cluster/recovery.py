@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from cluster.directory import DataDirectory, has_files
+from cluster.directory import DataDirectory
 from cluster.disk import RocksDisk
 from cluster.faults import DiskDamagedError, ForeignDirectoryError
 from cluster.identity import BootstrapState, Identity, load_identity, store_identity
@@ -44,6 +44,34 @@ class SyncedDisk(Disk, Protocol):
 OpenDisk = Callable[[Path, Sequence[str]], SyncedDisk]
 
 
+class Directory(Protocol):
+    """What is asked of a data directory (`cluster.directory.DataDirectory`)."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+
+    @property
+    def database(self) -> Path:
+        """Where the database lives."""
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there are files of a database."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a small file's content, None when there is none."""
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a small file in place durably; blocks."""
+
+    def quarantine_database(self) -> Path:
+        """Move the database aside, whole, and return where it is now."""
+
+    def release(self) -> None:
+        """Let another process have the directory; may be called twice."""
+
+
 class Storage:
     """An opened data directory: locked, identified, checked against its high-water mark.
 
@@ -53,6 +81,7 @@ class Storage:
         voters: All configured voters, this node included.
         families: The machine's families.
         open_disk: Opens the database.
+        open_directory: Opens and locks the directory.
 
     Raises:
         StartError: One sentence that says why the node cannot start from here.
@@ -66,11 +95,12 @@ class Storage:
         voters: Sequence[int],
         families: Sequence[str],
         open_disk: OpenDisk = RocksDisk,
+        open_directory: Callable[[Path], Directory] = DataDirectory,
     ) -> None:
         self.disk: SyncedDisk
         self._families = tuple(families)
         self._open_disk = open_disk
-        self._directory = DataDirectory(path)
+        self._directory = open_directory(path)
         try:
             self.identity = self._identify(node_id, voters)
             damaged = self._open()
@@ -134,7 +164,7 @@ class Storage:
     def _identify(self, node_id: int, voters: Sequence[int]) -> Identity:
         identity = load_identity(self._directory, node_id, voters)
         if identity is None:
-            if has_files(self._directory.database):
+            if self._directory.has_database:
                 raise ForeignDirectoryError(
                     f"{self._directory.path} holds a database but no identity file: put the file "
                     "back, or move the whole directory aside to start empty"

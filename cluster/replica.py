@@ -12,7 +12,6 @@ are dropped, and a peer's messages count only once both sides are bootstrapped.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import random
@@ -42,9 +41,7 @@ from cluster.log import DamagedLog
 from cluster.messages import Message
 from cluster.recovery import OpenDisk, Storage
 from cluster.replica_config import ReplicaConfig
-from cluster.syncer import Syncer
-from cluster.ticker import Ticker
-from cluster.transport import PeerTransport
+from cluster.rim import AsyncioRim, Rim
 from cluster.watermark import HighWater
 
 _log = logging.getLogger(__name__)
@@ -73,6 +70,7 @@ class Replica:
         draw_bytes: Source of the cluster id and the nonce of this process.
         observe_sync: Called with the seconds each fsync took.
         open_disk: Opens the database; a test may slow it down.
+        rim: Clock, threads and sockets; those of the running event loop unless given.
     """
 
     def __init__(
@@ -85,7 +83,9 @@ class Replica:
         draw_bytes: Callable[[int], bytes] = os.urandom,
         observe_sync: Callable[[float], None] | None = None,
         open_disk: OpenDisk = RocksDisk,
+        rim: Rim | None = None,
     ) -> None:
+        self._given_rim = rim
         self._config = config
         self._machine = machine
         self._listener = listener
@@ -106,13 +106,14 @@ class Replica:
             StartError: One sentence that says why this node cannot start.
         """
         config = self._config
-        self._loop = asyncio.get_running_loop()
+        self._rim = self._given_rim or AsyncioRim()
         self._storage = Storage(
             config.data_dir,
             node_id=config.node_id,
             voters=list(config.addresses),
             families=config.families,
             open_disk=self._open_disk,
+            open_directory=self._rim.open_directory,
         )
         try:
             await self._begin()
@@ -125,10 +126,10 @@ class Replica:
     async def _begin(self) -> None:
         config = self._config
         own = OwnAddresses(config.client_address, config.http_address)
-        self._ticker = Ticker(self._tick)
+        self._ticker = self._rim.make_ticker(self._tick)
         self._joining = Joining(self._storage, own, self._draw_bytes, self)
-        self._syncer = Syncer(self._storage, self, self._observe_sync)
-        self._transport = PeerTransport(
+        self._syncer = self._rim.make_syncer(self._storage, self, self._observe_sync)
+        self._transport = self._rim.make_transport(
             node_id=config.node_id,
             addresses={**config.addresses, **config.peer_addresses},
             bind=config.bind or config.addresses[config.node_id],
@@ -172,14 +173,14 @@ class Replica:
             context: Comes back exactly once, in `applied` or `dropped` of the listener.
         """
         if self._engine is None or self._ended:
-            self._loop.call_soon(self._listener.dropped, context, "NOT_LEADER")
+            self._rim.call_soon(self._listener.dropped, context, "NOT_LEADER")
             return
         self._enqueue(Propose(entry, decoded, context))
 
     def read_barrier(self, context: object) -> None:
         """Ask for a linearizable read; `read_done` of the listener answers."""
         if self._engine is None or self._ended:
-            self._loop.call_soon(self._listener.read_done, context, False)
+            self._rim.call_soon(self._listener.read_done, context, False)
             return
         self._enqueue(ReadBarrier(context))
 
@@ -263,7 +264,7 @@ class Replica:
             timing=config.timing,
             cluster_id=storage.identity.cluster_id or b"",
             amnesiac=storage.amnesiac,
-            now=self._loop.time(),
+            now=self._rim.time(),
         )
 
     # What `Syncer` tells.
@@ -293,7 +294,7 @@ class Replica:
         self._events.append(event)
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._rim.call_soon(self._turn)
 
     def _turn(self) -> None:
         """Step the engine through every queued event."""
@@ -301,7 +302,7 @@ class Replica:
         if self._turning or self._ended or self._engine is None:
             return
         self._turning = True
-        events, step, time = self._events, self._engine.step, self._loop.time
+        events, step, time = self._events, self._engine.step, self._rim.time
         try:
             while events and not self._ended:
                 self._carry_out(step(events.popleft(), time()))
