@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 SEEDS ?= 50
+SECONDS ?= 120
 WORKERS ?= auto
 
 VENV := .venv
@@ -77,12 +78,15 @@ format: $(DEV)  ## Rewrite the sources as `check` wants them
 # ------------------------------------------------------------------ try to break it
 
 .PHONY: sim sim-teeth chaos bench bench-peers fuzz
-sim: $(DEV)  ## Simulate the cluster on SEEDS seeds (default 50)
-	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+sim: $(DEV)  ## Simulate the cluster on SEEDS fresh seeds (default 50) from BASE on, or show one SEED
+	@$(BIN)/python -m tests.simulation \
+	  $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(BASE),--base $(BASE))) $(ARGS)
 
-bench: $(DEV)  ## Measure the state machine's CPU per operation, and what a backlog costs
+bench: $(DEV)  ## Measure CPU per operation, the cost of a backlog and of reads, and handing over
 	@$(BIN)/python -m benchmarks.machine_cpu
 	@$(BIN)/python -m benchmarks.backlog
+	@$(BIN)/python -m benchmarks.reads
+	@$(BIN)/python -m benchmarks.handover
 
 sim-teeth:  ## Plant known bugs and see the simulation find each
 	@$(not-there-yet)
@@ -93,7 +97,7 @@ chaos:  ## Hurt real processes and check what they recorded
 bench-peers:  ## Measure other queues on this machine for comparison
 	@$(not-there-yet)
 
-fuzz:  ## Feed every decoder with mutated bytes for minutes
-	@$(not-there-yet)
+fuzz: $(DEV)  ## Feed every decoder with mutated bytes for SECONDS (default 120)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 not-there-yet = echo "make $@: not there yet; see 'What is not there yet' in README.md" >&2; exit 2

@@ -14,6 +14,8 @@ now have said over their present connection:
    id: become BOOTSTRAPPED.
 5. RECORDED, and some peer is BOOTSTRAPPED with the same id: become BOOTSTRAPPED.
 
+A node without a list of voters is told to join a running cluster: only rule 1 is for it.
+
 A state is durable before it is announced, so a crash between any two steps only repeats
 announcements: whoever comes back says its state in the handshake and the rules go on.
 
@@ -42,6 +44,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cluster.identity import BootstrapState, Identity, name_voters
+from cluster.refusals import Reason, Refusal
 
 EMPTY, RECORDED, BOOTSTRAPPED = BootstrapState
 
@@ -84,7 +87,7 @@ class Bootstrap:
         self._draw = draw
         self._peers: dict[int, PeerState] = {}
         self._others = tuple(voter for voter in identity.voters if voter != identity.node_id)
-        self._lowest = min(identity.voters)
+        self._lowest = min(identity.voters, default=None)
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
@@ -124,6 +127,8 @@ class Bootstrap:
         ids = self._ids(RECORDED, BOOTSTRAPPED) if leads else self._ids(BOOTSTRAPPED)
         if ids:
             return self._adopt(ids[0], BOOTSTRAPPED)
+        if self._lowest is None:
+            return None
         if leads:
             return None if self.waiting_for else self._adopt(self._draw(), RECORDED)
         lowest = self._peers.get(self._lowest)
@@ -148,25 +153,32 @@ class Bootstrap:
         return sorted(cluster_id for cluster_id in said if cluster_id is not None)
 
 
-def mismatch(
-    mine: Identity, peer: int, voters: tuple[int, ...], cluster_id: bytes | None
-) -> str | None:
+def mismatch(mine: Identity, peer: int, voters: tuple[int, ...], said: PeerState) -> Refusal | None:
     """Say why a peer cannot belong to this node's cluster, None when it can.
+
+    The lists of voters only have to be equal until the cluster is founded, and a node that
+    joins has none. Whether the peer is a member is another question (`cluster.membership`).
 
     Args:
         mine: This node.
         peer: The other's node id.
         voters: The voters it is configured with.
-        cluster_id: Its cluster, None when it knows none.
+        said: What it says of itself.
     """
-    if voters != mine.voters:
-        return (
-            f"node {peer} is configured with voters {name_voters(voters)}, "
-            f"node {mine.node_id} with {name_voters(mine.voters)}: the lists must be equal"
+    if mine.cluster_id and said.cluster_id and mine.cluster_id != said.cluster_id:
+        return Refusal(
+            Reason.FOREIGN_CLUSTER,
+            f"node {peer} belongs to cluster {said.cluster_id.hex()}, node {mine.node_id} to "
+            f"cluster {mine.cluster_id.hex()}: one of the two has another cluster's data directory",
         )
-    if mine.cluster_id and cluster_id and mine.cluster_id != cluster_id:
-        return (
-            f"node {peer} belongs to cluster {cluster_id.hex()}, node {mine.node_id} to cluster "
-            f"{mine.cluster_id.hex()}: one of the two has another cluster's data directory"
-        )
-    return None
+    founded = mine.state == said.state == BOOTSTRAPPED
+    if voters == mine.voters or founded or not voters or not mine.voters:
+        return None
+    advice = "the lists must be equal"
+    if BOOTSTRAPPED in {mine.state, said.state}:
+        advice += ", or the one with an empty directory starts with --join instead"
+    return Refusal(
+        Reason.MISDIRECTED,
+        f"node {peer} is configured with voters {name_voters(voters)}, "
+        f"node {mine.node_id} with {name_voters(mine.voters)}: {advice}",
+    )

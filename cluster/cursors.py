@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from cluster.faults import DiskDamagedError
+from cluster.condition import Condition
 
 
 class RawIterator(Protocol):
@@ -35,23 +35,30 @@ class RawIterator(Protocol):
         """Go to the next record."""
 
 
-def check_end(raw: RawIterator) -> None:
-    """Tell the end of the records from a block that could not be read.
+def _failure(raw: RawIterator) -> Exception | None:
+    """Tell the end of the records (None) from a block that could not be read.
 
-    Raises:
-        DiskDamagedError: The iterator stopped early.
+    The error is returned and not raised: a traceback would keep the iterator, and with it
+    the lock of the database, for as long as somebody looks at the error.
     """
     try:
         raw.status()
-    except Exception as error:
-        raise DiskDamagedError(f"the database cannot be read: {error}") from error
+    except Exception as error:  # noqa: BLE001 - it raises nothing narrower
+        return error.with_traceback(None)
+    return None
 
 
 class Cursor:
-    """The records of one family from a positioned iterator on, as (key, value)."""
+    """The records of one family from a positioned iterator on, as (key, value).
 
-    def __init__(self, raw: RawIterator) -> None:
+    Args:
+        raw: Is not used by anyone else.
+        condition: Told of a block that could not be read.
+    """
+
+    def __init__(self, raw: RawIterator, condition: Condition) -> None:
         self._raw: RawIterator | None = raw
+        self._condition = condition
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self
@@ -60,13 +67,15 @@ class Cursor:
         raw = self._raw
         if raw is None:
             raise StopIteration
-        if not raw.valid():
-            self._raw = None
-            check_end(raw)
-            raise StopIteration
-        record = raw.key(), raw.value()
-        raw.next()
-        return record
+        if raw.valid():
+            record = raw.key(), raw.value()
+            raw.next()
+            return record
+        failure = _failure(raw)
+        raw = self._raw = None
+        if failure is not None:
+            raise self._condition.unreadable(failure)
+        raise StopIteration
 
     def close(self) -> None:
         """End the iteration where it is."""
@@ -79,11 +88,16 @@ class Snapshot:
     A rocksdict `Snapshot` shows later writes to whoever iterates it, so this holds one
     iterator per family instead, all made and positioned in one turn of the event loop with
     no write in between.
+
+    Args:
+        sources: Iterators that nobody else uses, by family.
+        condition: Told of a block that could not be read.
     """
 
-    def __init__(self, sources: Sequence[tuple[str, RawIterator]]) -> None:
-        self._sources = list(sources)
-        for _, raw in self._sources:
+    def __init__(self, sources: Sequence[tuple[str, RawIterator]], condition: Condition) -> None:
+        self._sources = [(family, Cursor(raw, condition)) for family, raw in sources]
+        self._ahead: tuple[str, bytes, bytes] | None = None
+        for _, raw in sources:
             raw.seek_to_first()
 
     def next_chunk(self, max_bytes: int) -> list[tuple[str, bytes, bytes]]:
@@ -98,20 +112,25 @@ class Snapshot:
         """
         chunk: list[tuple[str, bytes, bytes]] = []
         size = 0
-        while self._sources:
-            family, raw = self._sources[0]
-            if not raw.valid():
-                check_end(raw)
-                del self._sources[0]
-                continue
-            key, value = raw.key(), raw.value()
-            size += len(key) + len(value)
-            if chunk and size > max_bytes:
+        while (record := self._ahead or self._read()) is not None:
+            size += len(record[1]) + len(record[2])
+            self._ahead = record if chunk and size > max_bytes else None
+            if self._ahead is not None:
                 break
-            chunk.append((family, key, value))
-            raw.next()
+            chunk.append(record)
         return chunk
+
+    def _read(self) -> tuple[str, bytes, bytes] | None:
+        while self._sources:
+            family, cursor = self._sources[0]
+            for key, value in cursor:
+                return family, key, value
+            del self._sources[0]
+        return None
 
     def close(self) -> None:
         """Let go of the view; may be called twice."""
+        for _, cursor in self._sources:
+            cursor.close()
         self._sources.clear()
+        self._ahead = None

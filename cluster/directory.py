@@ -4,17 +4,23 @@ identity       who this node is                     cluster.identity
 high_water     how far it has promised durability   cluster.watermark
 db/            the database                         cluster.disk
 lock           held while the node runs
+ballast        room to give up when the disk is full     cluster.space
+damaged        what a run found wrong with the database  cluster.recovery
 quarantine/    damaged databases, moved aside and never deleted
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.faults import DirectoryInUseError, ForeignDirectoryError, open_error
+from cluster.space import Room
+
+BALLAST_FILE = "ballast"
 
 _OURS = frozenset({"identity", "lock"})
 """One of these marks a directory as a node's."""
@@ -43,7 +49,7 @@ class DataDirectory:
         self.path = path
         os.umask(_PRIVATE_FILES_UMASK)
         try:
-            path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            _make_durably(path)
             _refuse_foreign(path)
             path.chmod(_PRIVATE_DIRECTORY)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -114,7 +120,7 @@ class DataDirectory:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         place = self.path / "quarantine" / stamp
         try:
-            place.mkdir(mode=_PRIVATE_DIRECTORY, parents=True)
+            _make_durably(place)
             self.database.rename(place / "db")
             _sync_directory(place)
             _sync_directory(self.path)
@@ -122,11 +128,58 @@ class DataDirectory:
             raise open_error(place, str(error)) from error
         return place
 
+    def room(self) -> Room:
+        """Return how much this user may still write.
+
+        Raises:
+            StartError: The system does not say.
+        """
+        try:
+            found = os.statvfs(self.path)
+        except OSError as error:
+            raise open_error(self.path, str(error)) from error
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    @property
+    def ballast_bytes(self) -> int:
+        """Size of the ballast, 0 when there is none."""
+        try:
+            return (self.path / BALLAST_FILE).stat().st_size
+        except OSError:
+            return 0
+
+    def resize_ballast(self, size_bytes: int) -> None:
+        """Make the ballast larger, or remove it for a size of 0; it is worth no fsync.
+
+        Raises:
+            StartError: The system refused.
+        """
+        path = self.path / BALLAST_FILE
+        try:
+            if not size_bytes:
+                path.unlink(missing_ok=True)
+                return
+            with path.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as error:
+            raise open_error(path, str(error)) from error
+
     def release(self) -> None:
         """Let another process have the directory; may be called twice."""
         if self._locked:
             self._locked = False
             os.close(self._lock)
+
+
+def _make_durably(path: Path) -> None:
+    """Make a directory with its parents; a power loss does not take one of them away again."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        _make_durably(path.parent)
+    path.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # a parent that may be passed but not listed
+        _sync_directory(path.parent)
 
 
 def _refuse_foreign(path: Path) -> None:

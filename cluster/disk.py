@@ -22,7 +22,8 @@ everything that goes wrong: hence the broad excepts.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from weakref import WeakSet
 
@@ -37,8 +38,9 @@ from rocksdict import (
     WriteBatch,
 )
 
-from cluster.cursors import Cursor, Snapshot, check_end
-from cluster.faults import DiskFailedError, StartError, open_error
+from cluster.condition import Condition
+from cluster.cursors import Cursor, Snapshot
+from cluster.faults import StartError, open_error
 from cluster.interface import RAFT_LOG, RAFT_META, SnapshotRecord
 
 _SEQUENCE_KEY = b"write_sequence"
@@ -108,6 +110,10 @@ class RocksDisk:
         path: Directory of the database; made when it is missing.
         families: Names of the machine's families, without `@`.
 
+    Attributes:
+        condition: What has gone wrong since it was opened.
+        before_write: Called before each batch is handed over; makes room.
+
     Raises:
         StartError: What is wrong with the directory, in one sentence.
     """
@@ -115,17 +121,25 @@ class RocksDisk:
     def __init__(self, path: Path, families: Sequence[str]) -> None:
         self._path = path
         self._machine_families = tuple(families)
-        self._failure: str | None = None
+        self.condition = Condition(path)
+        self.before_write: Callable[[], None] | None = None
         self._installing = False
-        self._readers: WeakSet[Snapshot] = WeakSet()
-        self._cursors: WeakSet[Cursor] = WeakSet()
+        self._open_readers: WeakSet[Snapshot | Cursor] = WeakSet()
         self._cache = Cache(_BLOCK_CACHE_BYTES)
-        self._database = self._open()
-        self._columns = {name: self._database.get_column_family(name) for name in self._stored()}
-        self._handles = {
-            name: self._database.get_column_family_handle(name) for name in self._stored()
-        }
         self._batch = WriteBatch(raw_mode=True)
+        self._database = self._open()
+        self._columns: dict[str, Rdict] = {}
+        self._handles: dict[str, ColumnFamily] = {}
+        try:
+            self._recover()
+        except BaseException:
+            self.close()  # or the lock is held for as long as the error is looked at
+            raise
+
+    def _recover(self) -> None:
+        for name in self._stored():
+            self._columns[name] = self._database.get_column_family(name)
+            self._handles[name] = self._database.get_column_family_handle(name)
         self._sequence = self._number(_SEQUENCE_KEY)
         self._generation = self._number(_GENERATION_KEY)
         self._pending_generation = self._generation
@@ -228,12 +242,13 @@ class RocksDisk:
         return sequence
 
     def _hand_over(self, batch: WriteBatch) -> None:
-        if self._failure is not None:
-            raise DiskFailedError(self._failure)
+        self.condition.check()
+        if self.before_write is not None:
+            self.before_write()
         try:
             self._database.write(batch)
         except Exception as error:
-            raise self._fail("write", error) from error
+            raise self.condition.failed("write", error) from error
 
     def sync(self) -> int:
         """Make everything written so far durable; runs in a thread, frees the event loop.
@@ -245,24 +260,19 @@ class RocksDisk:
             DiskFailedError: The fsync failed, or something failed before; it stays failed.
         """
         sequence = self._sequence
-        if self._failure is not None:
-            raise DiskFailedError(self._failure)
+        self.condition.check()
         try:
             self._database.flush_wal(True)
         except Exception as error:
-            raise self._fail("sync", error) from error
+            raise self.condition.failed("sync", error) from error
         return sequence
-
-    def _fail(self, action: str, error: Exception) -> DiskFailedError:
-        self._failure = f"the database {self._path} failed to {action}: {error}"
-        return DiskFailedError(self._failure)
 
     def get(self, family: str, key: bytes) -> bytes | None:
         """Return a written record's value, or None; `DiskDamagedError` if it is unreadable."""
         try:
             value: bytes | None = self._written(family).get(key)
         except Exception as error:
-            raise open_error(self._path, str(error)) from error
+            raise self.condition.unreadable(error) from error
         return value
 
     def iterate(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -272,31 +282,25 @@ class RocksDisk:
         """
         raw = self._written(family).iter()
         raw.seek(start)
-        cursor = Cursor(raw)
-        self._cursors.add(cursor)
+        cursor = Cursor(raw, self.condition)
+        self._open_readers.add(cursor)
         return cursor
 
     def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` written records with `key >= start` in the order of keys."""
-        cursor = self._written(family).iter()
-        cursor.seek(start)
-        records: list[tuple[bytes, bytes]] = []
-        while len(records) < limit and cursor.valid():
-            records.append((cursor.key(), cursor.value()))
-            cursor.next()
-        if len(records) < limit:
-            check_end(cursor)
-        return records
+        return list(islice(self.iterate(family, start), limit))
 
     def open_snapshot(self) -> Snapshot:
         """Return a consistent view of all machine families as written by now."""
         families = self._machine_families
-        reader = Snapshot([(name, self._written(name).iter()) for name in families])
-        self._readers.add(reader)
+        sources = [(name, self._written(name).iter()) for name in families]
+        reader = Snapshot(sources, self.condition)
+        self._open_readers.add(reader)
         return reader
 
     def begin_install(self) -> None:
         """Empty the generation that does not count, ready for `add_install`."""
+        assert self._pending_generation == self._generation, "begin_install before the flip"
         self._hand_over(self._emptied(WriteBatch(raw_mode=True), self._generation + 1))
         self._installing = True
 
@@ -334,10 +338,8 @@ class RocksDisk:
 
     def close(self) -> None:
         """Close the database; open readers end. A failed database closes silently."""
-        for reader in list(self._readers):
+        for reader in list(self._open_readers):
             reader.close()
-        for cursor in list(self._cursors):
-            cursor.close()
         self._handles.clear()
         try:
             for column in self._columns.values():
@@ -345,5 +347,5 @@ class RocksDisk:
             self._database.close()
         except Exception as error:  # noqa: BLE001 - it raises nothing narrower
             # Closing flushes what is in memory; what was synced is safe in any case.
-            self._failure = self._failure or f"closing {self._path} failed: {error}"
+            self.condition.failed("close", error)
         self._columns.clear()

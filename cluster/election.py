@@ -26,6 +26,7 @@ class Election(State):
         self.counted_leader = (0, 0)
         self.transfer_until = NEVER
         self.transfer_asked = False
+        self.handed_over = False
 
     def election_wait_s(self) -> float:
         """How long to wait for a leader this time, drawn anew each time."""
@@ -51,7 +52,7 @@ class Election(State):
         if self.role == LEADER or self.election_deadline >= self.now or self.pre_vote_won:
             return
         self.reset_deadline()
-        if self.amnesiac:
+        if self.amnesiac or not self.is_voter:
             return
         self.pre_votes = set()
         self.pre_vote_round += 1
@@ -61,7 +62,7 @@ class Election(State):
         request = PreVote(
             self.term + 1, self.pre_vote_round, self.log.last_index, self.log.last_term
         )
-        for follower in self.followers.values():
+        for follower in self.electors:
             if follower.connected:
                 self.answer(follower.peer, request)
 
@@ -80,11 +81,14 @@ class Election(State):
         """Whether a candidate's log lacks something this one has (Raft 5.4.1)."""
         return (last_term, last_index) < (self.log.last_term, self.log.last_index)
 
+    def hears_leader(self) -> bool:
+        """Whether this node leads, or has heard its leader just now (Raft thesis 4.2.3)."""
+        return self.role == LEADER or self.now - self.heard_at < self.timing.election_min_s
+
     def on_pre_vote(self, peer: int, message: PreVote) -> None:
         """Would this node vote? Not while it hears a leader, or is one."""
-        quiet = self.role != LEADER and self.now - self.heard_at >= self.timing.election_min_s
         granted = (
-            quiet
+            not self.hears_leader()
             and not self.amnesiac
             and message.term > self.term
             and not self.is_behind(message.last_term, message.last_index)
@@ -97,6 +101,7 @@ class Election(State):
             self.become_follower(message.term)
         elif (
             message.granted
+            and self.followers[peer].voter
             and self.role != LEADER
             and message.round == self.pre_vote_round
             and not self.pre_vote_won
@@ -108,7 +113,14 @@ class Election(State):
                 self.campaign()
 
     def on_vote_request(self, peer: int, message: VoteRequest) -> None:
-        """Vote once per term, for a log at least as complete, never when amnesiac."""
+        """Vote once per term, for a log at least as complete, never when amnesiac.
+
+        Who hears a leader does not even look at the term: a node that was removed, or was
+        away, must not end a leadership that works. Only a request made at the leader's own
+        wish passes. A learner may vote, for it may have been promoted without knowing.
+        """
+        if message.term > self.term and self.hears_leader() and not message.handed_over:
+            return
         if message.term > self.term:
             self.become_follower(message.term)
         granted = (
@@ -129,30 +141,40 @@ class Election(State):
         """Count voters, not replies: a repeated one changes nothing."""
         if message.term > self.term:
             self.become_follower(message.term)
-        elif message.granted and self.role == CANDIDATE and message.term == self.term:
+        elif (
+            message.granted
+            and self.followers[peer].voter
+            and self.role == CANDIDATE
+            and message.term == self.term
+        ):
             self.votes.add(peer)
             if 1 + len(self.votes) >= self.quorum:
                 self.lead()
 
     def on_timeout_now(self, peer: int, message: TimeoutNow) -> None:
         """The leader itself asks for a successor: no PreVote, no waiting."""
-        if message.term == self.term and peer == self.leader_id and not self.amnesiac:
+        if (
+            message.term == self.term
+            and peer == self.leader_id
+            and self.is_voter
+            and not self.amnesiac
+        ):
             self.win_pre_vote()
+            self.handed_over = True
             self.campaign()
+            self.handed_over = False
 
     def on_transfer(self) -> None:
         """Stop taking proposals and look for a successor."""
-        if self.role == LEADER and self.followers:
+        if self.role == LEADER and self.electors:
             self.transfer_until = self.now + self.timing.election_max_s
             self.transfer_asked = False
             self.try_transfer()
 
     def try_transfer(self) -> None:
-        """Ask the most advanced follower to stand, once it lacks nothing."""
+        """Ask a voter to stand, once it lacks nothing."""
         ready = [
-            f
-            for f in self.followers.values()
-            if f.connected and f.counts and f.match == self.log.last_index
+            f for f in self.electors if f.connected and f.counts and f.match == self.log.last_index
         ]
         if ready and not self.transfer_asked:
             self.transfer_asked = True
@@ -173,7 +195,9 @@ class Election(State):
             raise InvariantBroken(f"two leaders in term {term}: {self.leader_id} and {peer}")
         self.role = FOLLOWER
         self.pre_vote_round += 1
-        self.heard_at = self.followers[peer].heard_at = self.now
+        self.heard_at = self.now
+        if peer in self.followers:  # a leader may be newer than what this log says of members
+            self.followers[peer].heard_at = self.now
         self.fast_until = NEVER
         self.pre_vote_won = False
         # A deadline still further off than the shortest wait is as good as a new one.

@@ -13,7 +13,7 @@ The stock code is reached through name-mangled attributes, so its version is pin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from pysyncobj.journal import Journal
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from cluster.configuration import Configuration
 from cluster.interface import Disk, Machine, Timing
 from cluster.log import Log
 from cluster.messages import VoteRequest
@@ -35,8 +36,6 @@ STOCK_NAMES = (
     "_SyncObj__newAppendEntriesTime",
     "_SyncObj__onBecomeLeader",
     "_SyncObj__onMessageReceived",
-    "_SyncObj__onNodeConnected",
-    "_SyncObj__onNodeDisconnected",
     "_SyncObj__otherNodes",
     "_SyncObj__raftCommitIndex",
     "_SyncObj__raftCurrentTerm",
@@ -136,18 +135,25 @@ class _Mailbox(Transport):  # type: ignore[misc]  # PySyncObj is untyped
     def send(self, node: Node, message: dict[str, Any]) -> bool:
         if message["type"] != "request_vote":
             raise InvariantBroken(f"stock code sends {message['type']}")
-        request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"])
+        request = VoteRequest(
+            message["term"],
+            message["last_log_index"],
+            message["last_log_term"],
+            self._engine.handed_over,
+        )
         if self._engine.followers[node.id].connected:
             self._engine.answer(node.id, request)
         return True
 
 
 class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
-    """One voter of the cluster.
+    """One member of the cluster.
 
     Args:
-        node_id: This node; one of `voters`.
-        voters: All voters of the cluster, fixed for now.
+        node_id: This node.
+        founding: The members while the disk holds no configuration: those the cluster begins
+            with, or `Configuration.nobody()` for a node that is to be let in. A node that is
+            not a voter of the configuration in force follows, and never stands.
         disk: The node's durable records.
         machine: What committed entries are shown to; restored from the disk here.
         rng: Source of election waits; a seeded one makes the engine reproducible.
@@ -159,7 +165,6 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
 
     Raises:
         DamagedLog: The log on the disk cannot be trusted.
-        ValueError: `node_id` is not among the voters.
     """
 
     _SyncObj__raftLog = _shield("_stock_log")
@@ -175,7 +180,7 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
         self,
         *,
         node_id: int,
-        voters: Sequence[int],
+        founding: Configuration,
         disk: Disk,
         machine: Machine,
         rng: random.Random,
@@ -184,11 +189,9 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
         amnesiac: bool = False,
         now: float,
     ) -> None:
-        if node_id not in voters:
-            raise ValueError(f"node {node_id} is not among the voters {sorted(voters)}")
         self.give(
             node_id=node_id,
-            voters=voters,
+            founding=founding,
             disk=disk,
             machine=machine,
             rng=rng,
@@ -204,7 +207,7 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
     def _start_stock(self) -> None:
         """Build the stock node around the fields set so far."""
         timing = self.timing
-        self._nodes = {peer: Node(peer) for peer in self.followers}
+        self._nodes = {follower.peer: Node(follower.peer) for follower in self.electors}
         self._stock_log = _StockLog(self.log)
         conf = SyncObjConf(
             autoTick=False,
@@ -225,17 +228,27 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
 
     def stock_tick(self) -> None:
         """Run the stock `doTick`: election start, heartbeat, check of the quorum."""
-        for peer, node in self._nodes.items():
-            self._SyncObj__lastResponseTime[node] = self.followers[peer].heard_at
+        for follower in self.electors:
+            self._SyncObj__lastResponseTime[self._nodes[follower.peer]] = follower.heard_at
         with _stepped_by(self):
             syncobj.SyncObj.doTick(self, 0.0)
 
-    def stock_connected(self, peer: int, *, connected: bool) -> None:
-        """Tell the stock code of a connection: it stands for election only with one."""
-        if connected:
-            self._SyncObj__onNodeConnected(self._nodes[peer])
-        else:
-            self._SyncObj__onNodeDisconnected(self._nodes[peer])
+    def stock_members(self) -> None:
+        """Tell the stock code who votes, which it counts, and who of them is connected.
+
+        It stands for election only while one of them is.
+        """
+        nodes = self._nodes = {
+            follower.peer: self._nodes.get(follower.peer) or Node(follower.peer)
+            for follower in self.electors
+        }
+        self._SyncObj__otherNodes = set(nodes.values())
+        self._SyncObj__connectedNodes = {
+            nodes[follower.peer] for follower in self.electors if follower.connected
+        }
+        self._SyncObj__lastResponseTime = {
+            nodes[follower.peer]: follower.heard_at for follower in self.electors
+        }
 
     # ------------------------------------------------- what the stock code calls
 

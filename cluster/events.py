@@ -14,9 +14,10 @@ closed connection loses only a suffix of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from cluster.configuration import Change, ChangeRefusal
 from cluster.interface import DropReason
 from cluster.messages import Message
 
@@ -48,7 +49,7 @@ class Propose(NamedTuple):
     """Append one entry, if this node leads.
 
     Attributes:
-        entry: Opaque bytes, at least one.
+        entry: Opaque bytes, at least one, the first of them not zero.
         decoded: Handed to the machine with the entry, to spare a second decoding.
         context: Comes back exactly once, in `Ready.applied` or `Ready.dropped`.
     """
@@ -83,6 +84,18 @@ class TransferLeadership(NamedTuple):
     """
 
 
+class ChangeMembers(NamedTuple):
+    """Add, promote or remove one member, if this node leads.
+
+    Attributes:
+        change: What is wanted.
+        context: Comes back exactly once, in `Ready.changes`.
+    """
+
+    change: Change
+    context: object
+
+
 Event = (
     Tick
     | PeerConnected
@@ -92,10 +105,11 @@ Event = (
     | ReadBarrier
     | Durable
     | TransferLeadership
+    | ChangeMembers
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Ready:
     """What one step wants done.
 
@@ -107,18 +121,36 @@ class Ready:
         applied: (index, outcome, context) in log order; context None unless proposed here.
         dropped: (context, reason) of proposals that get no outcome.
         reads: (context, ok) of read barriers.
+        changes: (context, index, refusal) of changes of the members: refusal None once the
+            change is committed, as the entry of that index.
+        members_changed: Another configuration is in force; it may yet be taken back.
         role_changed: Role, term or known leader changed.
         halted: Why the process must end, None otherwise.
         tick_at: A `Tick` is wanted at this time (seconds, the clock of `now`), None when
             the usual 20 ms are soon enough.
     """
 
-    messages: list[tuple[int, Message]] = field(default_factory=list)
-    held: list[tuple[int, int, Message]] = field(default_factory=list)
-    sync_needed: int | None = None
-    applied: list[tuple[int, object, object | None]] = field(default_factory=list)
-    dropped: list[tuple[object, DropReason]] = field(default_factory=list)
-    reads: list[tuple[object, bool]] = field(default_factory=list)
-    role_changed: bool = False
-    halted: str | None = None
-    tick_at: float | None = None
+    messages: list[tuple[int, Message]]
+    held: list[tuple[int, int, Message]]
+    sync_needed: int | None
+    applied: list[tuple[int, object, object | None]]
+    dropped: list[tuple[object, DropReason]]
+    reads: list[tuple[object, bool]]
+    changes: list[tuple[object, int, ChangeRefusal | None]]
+    members_changed: bool
+    role_changed: bool
+    halted: str | None
+    tick_at: float | None
+
+    # One is made per step, so it is spelled out: twice as fast as default factories.
+    def __init__(self, *, halted: str | None = None) -> None:
+        self.messages = []
+        self.held = []
+        self.sync_needed = None
+        self.applied = []
+        self.dropped = []
+        self.reads = []
+        self.changes = []
+        self.members_changed = self.role_changed = False
+        self.halted = halted
+        self.tick_at = None

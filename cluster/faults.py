@@ -23,6 +23,10 @@ class ForeignDirectoryError(StartError):
     """The directory belongs to another node, cluster or set of voters, or to no node at all."""
 
 
+class RemovedError(StartError):
+    """The directory is of a node that its cluster has removed."""
+
+
 class DirectoryDeniedError(StartError):
     """The operating system does not let this user read or write the data directory."""
 
@@ -35,12 +39,37 @@ class DiskDamagedError(StartError):
     """Stored bytes are provably not what was written: a checksum or a file is wrong."""
 
 
+class CertificateError(StartError):
+    """A certificate or a key cannot be used, or not be made."""
+
+
+class DivergedError(StartError):
+    """This node's state was seen to differ from the one a quorum agrees on."""
+
+
 class AddressError(StartError):
     """The peer address cannot be bound: in use, not ours, or not safe to listen on."""
 
 
 class DiskFailedError(Exception):
     """A write or an fsync failed; nothing more may be written or sent by this process."""
+
+
+class DiskHungError(DiskFailedError):
+    """A sync has not returned in time. Whoever waits for it, or closes its disk, hangs, too."""
+
+
+def diverged_text(path: Path, text: str) -> str:
+    """Return what to do about a directory whose state a quorum does not share.
+
+    Args:
+        path: The directory.
+        text: Who differs from whom, and where.
+    """
+    return (
+        f"{text}: this node must not go on with {path}. Keep it for analysis and move it "
+        "aside; started with an empty directory this node is filled up again by the leader"
+    )
 
 
 def open_error(path: Path, text: str) -> StartError:
@@ -61,6 +90,7 @@ def open_error(path: Path, text: str) -> StartError:
         return DirectoryDeniedError(
             f"no permission to use {path}: give it to the user that runs this node"
         )
-    if "Corruption" in text:
+    # A file that the database names is not there: the name or the file is gone.
+    if "Corruption" in text or ("No such file" in text and "sequentially reading" in text):
         return DiskDamagedError(f"the database {path} is damaged: {text}")
     return StartError(f"{path} cannot be used as a data directory: {text}")

@@ -2,26 +2,36 @@
 
 Each frame of `cluster.wire` is an array whose first element is its kind:
 
-    [0, version, from, to, incarnation, state, cluster id or nil, voters, client, http, nonce]
+    [0, version, from, to, incarnation, state, cluster id or nil, voters, client, http, nonce,
+     index, configuration]
     [1]                         ready: the dialler accepts too, the connection is live
-    [2, text]                   refused, and why; the connection ends
-    [3, state, cluster id]      bootstrap state, at once when live and whenever it changes
+    [2, text, cluster id or nil, index, configuration]
+                                refused, and why; the connection ends
+    [3, state, cluster id or nil, index, configuration]
+                                bootstrap state, at once when live and whenever it changes
     [4]                         still here
     [5, message]                a message of `cluster.messages` in its list form
+    [6, wall_ms, index, digest, disk low]   a report of `cluster.vitals`
 
 The dialler speaks first, the other side answers with its own hello or refuses, the dialler
 says ready or refuses. Only then is anything else delivered.
+
+`index` and `configuration` name the latest configuration of the cluster that the speaker
+knows to be committed (`cluster.configuration`, opaque here): 0 and no bytes when it knows
+none. A refusal carries them too, so that a node that was removed while it was away hears it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from cluster.identity import CLUSTER_ID_BYTES, BootstrapState
 from cluster.messages import PeerProtocolError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+CONFIGURATION_MAX_BYTES = 8448
 _ADDRESS_MAX = 300
 _VOTERS_MAX = 64
 _NUMBER_MAX = 2**63 - 1
@@ -36,6 +46,7 @@ class Kind(IntEnum):
     STATE = 3
     PING = 4
     MESSAGE = 5
+    REPORT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +59,13 @@ class Hello:
         incarnation: Which start of its data directory this is.
         state: How far it has come in the first start of its cluster.
         cluster_id: 16 bytes, None while it knows no cluster.
-        voters: All voters it is configured with, ascending.
+        voters: All voters it is configured with, ascending; none for a node that joins a
+            running cluster.
         client_address: Where its clients connect (host:port), "" when nowhere.
         http_address: Where its HTTP interface listens (host:port), "" when nowhere.
         nonce: 8 random bytes of this process; whoever meets its own has dialled itself.
+        configuration_index: Index of the entry that made `configuration`, 0 for none.
+        configuration: The latest committed configuration it knows, b"" for none.
         version: Version of this protocol.
     """
 
@@ -65,6 +79,8 @@ class Hello:
     http_address: str
     nonce: bytes
     version: int = PROTOCOL_VERSION
+    configuration_index: int = 0
+    configuration: bytes = b""
 
     def to_list(self) -> list[object]:
         """Return the wire form."""
@@ -72,7 +88,7 @@ class Hello:
             int(Kind.HELLO),
             *(self.version, self.node_id, self.to, self.incarnation, int(self.state)),
             *(self.cluster_id, list(self.voters), self.client_address, self.http_address),
-            self.nonce,
+            *(self.nonce, self.configuration_index, self.configuration),
         ]
 
     @classmethod
@@ -88,8 +104,8 @@ class Hello:
         version, node_id = _number(form[1]), _number(form[2])
         if version != PROTOCOL_VERSION:
             return cls(node_id, 0, 0, BootstrapState.EMPTY, None, (), "", "", b"", version)
-        if len(form) != 11:
-            raise PeerProtocolError("a hello has 11 elements")
+        if len(form) != 13:
+            raise PeerProtocolError("a hello has 13 elements")
         return cls(
             node_id=node_id,
             to=_number(form[3]),
@@ -100,7 +116,68 @@ class Hello:
             client_address=_address(form[8]),
             http_address=_address(form[9]),
             nonce=_nonce(form[10]),
+            configuration_index=_number(form[11]),
+            configuration=_configuration(form[12]),
         )
+
+
+class Standing(NamedTuple):
+    """What a node says of itself and its cluster over a live connection.
+
+    Attributes:
+        state: How far it has come in the first start of its cluster.
+        cluster_id: 16 bytes, None while it knows no cluster.
+        configuration_index: See `Hello`.
+        configuration: See `Hello`.
+    """
+
+    state: BootstrapState
+    cluster_id: bytes | None
+    configuration_index: int = 0
+    configuration: bytes = b""
+
+    def to_list(self) -> list[object]:
+        """Return the wire form."""
+        return [int(Kind.STATE), int(self.state), *self[1:]]
+
+    @classmethod
+    def from_list(cls, form: list[object]) -> Standing:
+        """Read the wire form.
+
+        Raises:
+            PeerProtocolError: It is none.
+        """
+        if len(form) != 5:
+            raise PeerProtocolError("a state has 5 elements")
+        cluster_id = cluster_id_of(form[2])
+        return cls(state_of(form[1]), cluster_id, _number(form[3]), _configuration(form[4]))
+
+
+class Refused(NamedTuple):
+    """Why a handshake ended, and what the refusing node knows of its cluster."""
+
+    text: str
+    cluster_id: bytes | None
+    configuration_index: int = 0
+    configuration: bytes = b""
+
+    def to_list(self) -> list[object]:
+        """Return the wire form."""
+        return [int(Kind.REFUSED), *self]
+
+    @classmethod
+    def from_list(cls, form: list[object]) -> Refused:
+        """Read the wire form. One of another version has two elements, and is one.
+
+        Raises:
+            PeerProtocolError: It is none.
+        """
+        if len(form) == 2:
+            return cls(text_of(form[1]), None)
+        if len(form) != 5:
+            raise PeerProtocolError("a refusal has 5 elements")
+        cluster_id = cluster_id_of(form[2])
+        return cls(text_of(form[1]), cluster_id, _number(form[3]), _configuration(form[4]))
 
 
 def state_of(value: object) -> BootstrapState:
@@ -146,7 +223,7 @@ def _number(value: object) -> int:
 
 
 def _voters(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or not 1 <= len(value) <= _VOTERS_MAX:
+    if not isinstance(value, list) or len(value) > _VOTERS_MAX:
         raise PeerProtocolError("expected a list of voters")
     return tuple(_number(voter) for voter in value)
 
@@ -161,4 +238,10 @@ def _address(value: object) -> str:
 def _nonce(value: object) -> bytes:
     if not isinstance(value, bytes) or len(value) != 8:
         raise PeerProtocolError("a nonce has 8 bytes")
+    return value
+
+
+def _configuration(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) > CONFIGURATION_MAX_BYTES:
+        raise PeerProtocolError(f"a configuration has at most {CONFIGURATION_MAX_BYTES} bytes")
     return value

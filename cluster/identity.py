@@ -13,12 +13,13 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from cluster.faults import DiskDamagedError, ForeignDirectoryError
+from cluster.faults import DiskDamagedError, ForeignDirectoryError, RemovedError
 from cluster.wire import HANDSHAKE_MAX_BYTES, Decoder, WireError, encode
 
 IDENTITY_FILE = "identity"
 CLUSTER_ID_BYTES = 16
-_FORMAT = 1
+_FORMAT = 2
+_FIELDS = {1: 6, 2: 7}
 
 
 class BootstrapState(IntEnum):
@@ -38,10 +39,12 @@ class Identity:
 
     Attributes:
         node_id: The node.
-        voters: All voters, ascending, this node included.
+        voters: The voters the cluster was founded with, ascending, this node included; none
+            in the directory of a node that joined a running cluster.
         cluster_id: 16 random bytes drawn once, None while the state is EMPTY.
         state: See `BootstrapState`.
         incarnation: Which start of this directory this is: 1, 2, 3, ...
+        removed_at: Index of the entry that removed the node from its cluster, 0 if none did.
     """
 
     node_id: int
@@ -49,11 +52,13 @@ class Identity:
     cluster_id: bytes | None = None
     state: BootstrapState = BootstrapState.EMPTY
     incarnation: int = 0
+    removed_at: int = 0
 
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
         fields = [_FORMAT, self.node_id, list(self.voters), self.cluster_id]
-        return encode([*fields, int(self.state), self.incarnation], HANDSHAKE_MAX_BYTES)
+        fields += [int(self.state), self.incarnation, self.removed_at]
+        return encode(fields, HANDSHAKE_MAX_BYTES)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Identity:
@@ -68,9 +73,11 @@ class Identity:
             fields = decoder.next()
         except WireError as error:
             raise ValueError(str(error)) from error
-        if fields is None or len(fields) != 6 or fields[0] != _FORMAT:
+        version = fields[0] if fields else None
+        if fields is None or not isinstance(version, int) or len(fields) != _FIELDS.get(version):
             raise ValueError("cut short, or of another version")
-        _, node_id, voters, cluster_id, state, incarnation = fields
+        # The first version knew of no removal.
+        _, node_id, voters, cluster_id, state, incarnation, removed_at = [*fields, 0][:7]
         if not (
             isinstance(node_id, int)
             and isinstance(voters, list)
@@ -78,9 +85,11 @@ class Identity:
             and (cluster_id is None or isinstance(cluster_id, bytes))
             and isinstance(state, int)
             and isinstance(incarnation, int)
+            and isinstance(removed_at, int)
         ):
             raise ValueError("a field has the wrong type")
-        return cls(node_id, tuple(voters), cluster_id, BootstrapState(state), incarnation)
+        known = BootstrapState(state)
+        return cls(node_id, tuple(voters), cluster_id, known, incarnation, removed_at)
 
 
 class SmallFiles(Protocol):
@@ -101,11 +110,13 @@ def load_identity(directory: SmallFiles, node_id: int, voters: Sequence[int]) ->
     """Read the identity of a directory and check that it is the configured node's.
 
     Returns:
-        The identity with the configured voters, None when the directory has none.
+        The identity, None when the directory has none. The configured voters count until the
+        cluster is founded; from then on the cluster keeps its own list.
 
     Raises:
         DiskDamagedError: The file is there and cannot be trusted.
         ForeignDirectoryError: Another node's directory, or set up with other voters.
+        RemovedError: The node is not a member of its cluster any more.
     """
     content = directory.read(IDENTITY_FILE)
     if content is None:
@@ -124,7 +135,16 @@ def load_identity(directory: SmallFiles, node_id: int, voters: Sequence[int]) ->
             f"{_of_cluster(identity)}, this is node {node_id}: "
             "start it with that id, or give this node a directory of its own"
         )
-    if identity.voters != configured and identity.state != BootstrapState.EMPTY:
+    if identity.removed_at:
+        cluster_id = (identity.cluster_id or b"").hex()
+        raise RemovedError(
+            f"node {node_id} was removed from cluster {cluster_id} at entry {identity.removed_at}, "
+            f"so the data in {directory.path} is of no use any more: move it aside, and start with "
+            "--join if this node is to come back as a new member"
+        )
+    if identity.state == BootstrapState.BOOTSTRAPPED:
+        return identity
+    if identity.voters != configured and identity.state == BootstrapState.RECORDED:
         raise ForeignDirectoryError(
             f"the data directory {directory.path} was set up with voters "
             f"{name_voters(identity.voters)}{_of_cluster(identity)}, the configuration says "

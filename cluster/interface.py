@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from cluster.addresses import Address
+
 Record = tuple[str, bytes, bytes | None]
 """(family, key, value); a value of None deletes the key."""
 
@@ -38,6 +40,9 @@ APPLIED_KEY = b"applied"
 FIRST_KEY = b"first"
 """raft_meta: index and term of the entry before the first one kept (written by the engine)."""
 
+CONFIGURATION_KEY = b"configuration"
+"""raft_meta: the configuration as of the log's boundary (written by the engine)."""
+
 AMNESIAC_KEY = b"amnesiac"
 """raft_meta: present while the node may have forgotten votes and entries.
 
@@ -57,7 +62,7 @@ class Machine(Protocol):
 
         Args:
             index: Position in the log; strictly increasing, with gaps (the engine's own
-                no-ops are not shown to the machine).
+                no-ops and configurations are not shown to the machine).
             entry: The bytes that were proposed.
             decoded: The same entry as its proposer already decoded it, or None.
 
@@ -195,7 +200,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """One other voter as this node sees it.
+    """One other member as this node sees it.
 
     Attributes:
         connected: A connection to it is open.
@@ -203,6 +208,7 @@ class PeerStatus:
         lag: Entries between it and the end of this log (0 when this node does not lead).
         last_seen_ms: Milliseconds since its last message, None before the first.
         amnesiac: It said it may have forgotten votes and entries.
+        voter: It votes and counts; a learner does not.
     """
 
     connected: bool
@@ -210,6 +216,7 @@ class PeerStatus:
     lag: int
     last_seen_ms: int | None
     amnesiac: bool = False
+    voter: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +235,18 @@ class Status:
         applied_index: Highest entry applied to the machine.
         last_index: Last entry of the log.
         first_index: First entry still kept.
-        voters: All voters, this node included, ascending.
-        peers: The other voters by id.
+        voters: All voters of the configuration in force, ascending.
+        peers: The other members by id.
         leader_changes: Times a new leader was seen since start.
         snapshots_sent: Snapshots a follower confirmed.
         snapshots_installed: Snapshots installed here.
         fsyncs: Durable reports of the disk.
         amnesiac: This node may have forgotten; it neither votes nor counts.
+        learners: Members that do not vote, ascending.
+        configuration_index: The entry that put the configuration into force, 0 while it is
+            the founding one.
+        members: Peer address by member, as the configuration says.
+        terms_refused: Messages whose term was too far ahead to be believed.
     """
 
     node_id: int
@@ -254,6 +266,10 @@ class Status:
     fsyncs: int = 0
     amnesiac: bool = False
     leader_commit_index: int = 0
+    learners: tuple[int, ...] = ()
+    configuration_index: int = 0
+    members: Mapping[int, Address] = field(default_factory=dict)
+    terms_refused: int = 0
 
 
 class Listener(Protocol):
@@ -262,8 +278,8 @@ class Listener(Protocol):
     def applied(self, index: int, outcome: object, context: object | None) -> None:
         """An entry was applied; called for every one, in order.
 
-        A leader's no-op arrives too, with outcome None. Indexes jump when a snapshot was
-        installed.
+        A leader's no-op and a configuration arrive too, with outcome None. Indexes jump when
+        a snapshot was installed.
 
         Args:
             index: Its position.

@@ -9,37 +9,23 @@ from __future__ import annotations
 import asyncio
 import socket
 from enum import Enum
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
-from cluster.handshake import Hello, Kind, cluster_id_of, state_of, text_of
-from cluster.identity import BootstrapState
+from cluster.handshake import Hello, Kind, Refused, Standing
+from cluster.limits import Limits
 from cluster.messages import Message, PeerProtocolError, decode
-from cluster.wire import FRAME_MAX_BYTES, HANDSHAKE_MAX_BYTES, Decoder, WireError, encode
+from cluster.refusals import Reason, Refusal
+from cluster.tls import Session, TlsError, looks_like_tls
+from cluster.vitals import Report
+from cluster.wire import (
+    HANDSHAKE_MAX_BYTES,
+    Decoder,
+    FrameTooLargeError,
+    WireError,
+    encode,
+)
 
-
-class Limits(NamedTuple):
-    """Bounds of the peer connections.
-
-    Attributes:
-        frame_max_bytes: Largest body of one frame between nodes that know each other.
-        outbox_max_bytes: Bytes that may wait for a slow peer before it is dropped (one
-            larger frame may wait alone).
-        handshake_s: A connection that is not live by then ends.
-        ping_s: Interval of signs of life.
-        silence_max_s: A live connection that brought nothing for so long ends.
-        redial_min_s: First pause before dialling again; it doubles.
-        redial_max_s: Longest pause, before the jitter of a quarter.
-        strangers_max: Connections that may be in their handshake at once.
-    """
-
-    frame_max_bytes: int = FRAME_MAX_BYTES
-    outbox_max_bytes: int = 64 << 20
-    handshake_s: float = 5.0
-    ping_s: float = 1.0
-    silence_max_s: float = 5.0
-    redial_min_s: float = 0.05
-    redial_max_s: float = 0.8
-    strangers_max: int = 32
+__all__ = ["Limits", "Link", "LinkOwner", "Phase"]
 
 
 class Phase(Enum):
@@ -59,29 +45,38 @@ class LinkOwner(Protocol):
     def opened(self, link: Link) -> bool:
         """Count a connection in; False when it must go at once."""
 
+    def session(self, *, dialled: bool) -> Session | None:
+        """Return the TLS of a new connection, None when nodes speak in the clear."""
+
     def own_hello(self, to: int) -> Hello:
         """Return the hello of this node."""
 
-    def judge(self, link: Link, hello: Hello) -> str | None:
+    def judge(self, link: Link, hello: Hello) -> Refusal | None:
         """Say why the peer is refused, None when it is welcome."""
 
     def live(self, link: Link) -> None:
         """Take the handshake as done."""
 
-    def state_said(self, link: Link, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Take a bootstrap state."""
+    def state_said(self, link: Link, standing: Standing) -> None:
+        """Take what a peer says of itself and its cluster."""
 
     def message_came(self, link: Link, message: Message) -> None:
         """Take a message of the engine."""
 
+    def reported(self, link: Link, report: Report) -> None:
+        """Take what a peer says of itself."""
+
     def drained(self) -> None:
         """Act on everything that one read has brought."""
 
-    def refused(self, link: Link, reason: str) -> None:
+    def refused(self, link: Link, refusal: Refusal) -> None:
         """Hear that a handshake ended in a refusal, by either side."""
 
+    def refused_by(self, link: Link, refusal: Refused) -> None:
+        """Hear, after `refused`, what a peer that was dialled said with its refusal."""
+
     def gone(self, link: Link, reason: str) -> None:
-        """Hear, once, that the link is closed."""
+        """Hear, once, that the link is closed; a `Refusal` is a reason to count."""
 
 
 class Link(asyncio.Protocol):
@@ -101,6 +96,7 @@ class Link(asyncio.Protocol):
         self._decoder = Decoder(HANDSHAKE_MAX_BYTES)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._session = owner.session(dialled=dialled is not None)
         self._deadline: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -116,10 +112,22 @@ class Link(asyncio.Protocol):
         return self.hello.node_id
 
     @property
+    def certified(self) -> int | None:
+        """The node its certificate names; None when it names none, or there is no TLS."""
+        return self._session.node_id if self._session else None
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the other end has proved what `certified` says."""
+        return self._session is not None and self._session.established
+
+    @property
     def remote(self) -> str:
-        """Address of the other end, for the log."""
+        """Address of the other end, for the log: of one that dialled its port says nothing."""
         address = self._transport.get_extra_info("peername") if self._transport else None
-        return f"{address[0]}:{address[1]}" if address else "an unknown address"
+        if not address:
+            return "an unknown address"
+        return f"{address[0]}" if self.dialled is None else f"{address[0]}:{address[1]}"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
@@ -128,30 +136,44 @@ class Link(asyncio.Protocol):
         if handle is not None:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self._owner.opened(self):
-            self.end("too many connections in their handshake")
+            self.end(Refusal(Reason.CROWDED, "too many connections in their handshake"))
             return
         self._deadline = self._loop.call_later(
-            self._owner.limits.handshake_s, self.end, "the handshake took too long"
+            self._owner.limits.handshake_s,
+            self.end,
+            Refusal(Reason.TIMEOUT, "the handshake took too long"),
         )
-        if self.dialled is not None:
+        if self._session is not None:
+            self._decrypted(b"")
+        elif self.dialled is not None:
             self._write(self._owner.own_hello(self.dialled).to_list())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, act on whole frames."""
         if self.is_closed:
             return
+        if self.heard_at == 0.0 and looks_like_tls(data) != (self._session is not None):
+            self._differently_spoken()
+            return
+        if self._session is not None:
+            data = self._decrypted(data)
         self.heard_at = self._loop.time()
         self._decoder.feed(data)
         try:
             while not self.is_closed and (fields := self._decoder.next()) is not None:
                 self._frame(fields)
         except (WireError, PeerProtocolError) as error:
-            self.end(f"{self.remote} does not speak the protocol of peers: {error}")
+            self.end(self._malformed(error))
         self._owner.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner at once."""
-        self.end(str(exc) if exc else "closed by the other side")
+        reason = str(exc) if exc else "closed by the other side"
+        if self._session is not None and not self._session.established:
+            reason = Refusal(
+                Reason.TLS, f"{self.remote} broke the TLS handshake off: is raft.tls set there?"
+            )
+        self.end(reason)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -163,11 +185,11 @@ class Link(asyncio.Protocol):
         if waiting_bytes and waiting_bytes + len(frame) > self._owner.limits.outbox_max_bytes:
             self.end(f"too slow: {waiting_bytes} bytes wait to be taken")
             return
-        self._transport.write(frame)
+        self._put(frame)
 
-    def say_state(self, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Announce the bootstrap state."""
-        self.send(encode([int(Kind.STATE), int(state), cluster_id]))
+    def say_state(self, standing: Standing) -> None:
+        """Announce the bootstrap state and the configuration."""
+        self.send(encode(standing.to_list()))
 
     def ping(self) -> None:
         """Give a sign of life."""
@@ -192,17 +214,74 @@ class Link(asyncio.Protocol):
                 self._transport.abort()
         self._owner.gone(self, reason)
 
+    def _malformed(self, error: Exception) -> Refusal:
+        reason = Reason.OVERSIZED if isinstance(error, FrameTooLargeError) else Reason.MALFORMED
+        return Refusal(reason, f"{self.remote} does not speak the protocol of peers: {error}")
+
     def _write(self, fields: list[object]) -> None:
-        if self._transport is not None:
-            self._transport.write(encode(fields, HANDSHAKE_MAX_BYTES))
+        self._put(encode(fields, HANDSHAKE_MAX_BYTES))
+
+    def _put(self, frame: bytes) -> None:
+        if self._transport is None:
+            return
+        if self._session is not None:
+            self._session.send(frame)
+            frame = self._session.take()
+        self._transport.write(frame)
+
+    def _decrypted(self, data: bytes) -> bytes:
+        """Take bytes of TLS, begin with the hello once both sides have proved who they are."""
+        session = self._session
+        assert session is not None, "nothing to decrypt"
+        was_established = session.established
+        try:
+            plain = session.receive(data)
+        except TlsError as error:
+            self._pass_on(session.take())
+            refusal = error.refusal
+            self.end(Refusal(refusal.reason, f"{self.remote} {refusal}"), flush=True)
+            return b""
+        self._pass_on(session.take())
+        if session.established and not was_established and self.dialled is not None:
+            self._greet(self.dialled)
+        return plain
+
+    def _differently_spoken(self) -> None:
+        """End a connection of which one side speaks TLS; the one that does not can be told."""
+        if self._session is None:
+            text = f"{self.remote} speaks TLS, this node does not: set raft.tls on every node"
+        else:
+            text = f"{self.remote} does not speak TLS: set raft.tls on every node"
+            answer = Refused("this node speaks TLS: set raft.tls on every node", None)
+            self._pass_on(encode(answer.to_list()[:2]))
+        self.end(Refusal(Reason.TLS, text), flush=True)
+
+    def _greet(self, peer: int) -> None:
+        """Say hello to whom was meant, and to nobody else."""
+        if self.certified != peer:
+            text = (
+                f"{self.remote} has the certificate of {_named(self.certified)}, not of node {peer}"
+            )
+            self._owner.refused(self, Refusal(Reason.CERTIFICATE, text))
+            self.end("refused")
+            return
+        self._write(self._owner.own_hello(peer).to_list())
+
+    def _pass_on(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
 
     def _frame(self, fields: list[object]) -> None:
         kind = fields[0] if fields else None
         if self.phase is Phase.LIVE:
             self._live_frame(kind, fields)
-        elif kind == Kind.REFUSED and len(fields) == 2:
-            self._owner.refused(self, f"{self.remote} refused: {text_of(fields[1])}")
+        elif kind == Kind.REFUSED:
+            refusal = Refused.from_list(fields)
+            text = f"{self.remote} refused: {refusal.text}"
+            self._owner.refused(self, Refusal(Reason.BY_PEER, text))
             self.end("refused")
+            if self.dialled is not None:
+                self._owner.refused_by(self, refusal)
         elif self.phase is Phase.HELLO:
             self._hello(Hello.from_list(fields))
         elif kind == Kind.READY and len(fields) == 1:
@@ -213,7 +292,11 @@ class Link(asyncio.Protocol):
     def _hello(self, hello: Hello) -> None:
         reason = self._owner.judge(self, hello)
         if reason is not None:
-            self._write([int(Kind.REFUSED), reason])
+            own = self._owner.own_hello(hello.node_id)
+            known = (own.cluster_id, own.configuration_index, own.configuration)
+            refusal = Refused(str(reason), *known).to_list()
+            # One of another version may know the reason only.
+            self._write(refusal if hello.version == own.version else refusal[:2])
             self._owner.refused(self, reason)
             self.end("refused", flush=True)
             return
@@ -235,7 +318,13 @@ class Link(asyncio.Protocol):
     def _live_frame(self, kind: object, fields: list[object]) -> None:
         if kind == Kind.MESSAGE and len(fields) == 2:
             self._owner.message_came(self, decode(fields[1]))
-        elif kind == Kind.STATE and len(fields) == 3:
-            self._owner.state_said(self, state_of(fields[1]), cluster_id_of(fields[2]))
+        elif kind == Kind.STATE:
+            self._owner.state_said(self, Standing.from_list(fields))
+        elif kind == Kind.REPORT:
+            self._owner.reported(self, Report.from_list(fields[1:]))
         elif kind != Kind.PING or len(fields) != 1:
             raise PeerProtocolError("unknown kind of frame")
+
+
+def _named(node_id: int | None) -> str:
+    return "no node" if node_id is None else f"node {node_id}"

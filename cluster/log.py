@@ -5,6 +5,9 @@ tuple (b"", index, term) for the entry before the first one kept, so index arith
 no special case at the front. Every change goes into the disk's pending batch; this module
 never writes that batch, so what belongs together stays in one.
 
+The configuration in force is the latest in the log, or the one kept for its boundary when
+the log holds none: appending puts one into force, truncating takes it back.
+
 The commit index is not kept: after a restart it is learned again from the leader.
 """
 
@@ -13,7 +16,16 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
-from cluster.interface import APPLIED_KEY, FIRST_KEY, RAFT_LOG, RAFT_META, VOTE_KEY, Disk
+from cluster.configuration import CONFIGURATION_MARK, NOBODY, Configuration, ConfigurationError
+from cluster.interface import (
+    APPLIED_KEY,
+    CONFIGURATION_KEY,
+    FIRST_KEY,
+    RAFT_LOG,
+    RAFT_META,
+    VOTE_KEY,
+    Disk,
+)
 
 NO_OP = b""
 """The entry a new leader appends for itself; the machine never sees it."""
@@ -21,6 +33,7 @@ NO_OP = b""
 ENTRIES_MAX = 4096
 """Most entries in one batch for a follower."""
 
+_MARK = CONFIGURATION_MARK[0]
 _KEY = struct.Struct(">Q")
 _HEAD = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
@@ -44,16 +57,25 @@ class Log:
 
     Args:
         disk: Where the records are; read once here.
+        founding: The configuration where the disk holds none; recorded, so that it counts
+            only this once.
+
+    Attributes:
+        configuration: The one in force.
+        configuration_index: The entry that put it into force, 0 for the founding one.
 
     Raises:
         DamagedLog: A record is missing, unreadable or fails its CRC.
     """
 
     __slots__ = (
+        "_configurations",
         "_disk",
         "applied_index",
         "applied_term",
         "base_index",
+        "configuration",
+        "configuration_index",
         "entries",
         "last_index",
         "tail_bytes",
@@ -61,7 +83,7 @@ class Log:
         "voted_for",
     )
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, founding: Configuration = NOBODY) -> None:
         self._disk = disk
         self.term, vote = self._load_pair(VOTE_KEY)
         self.voted_for: int | None = vote - 1 if vote else None
@@ -70,7 +92,9 @@ class Log:
         self.entries: list[tuple[bytes, int, int]] = [(NO_OP, self.base_index, base_term)]
         self.last_index = self.base_index
         self.tail_bytes = 0
+        self._configurations = [self._load_configuration(founding)]
         self._load()
+        self._put_in_force()
 
     def _load_pair(self, key: bytes) -> tuple[int, int]:
         value = self._disk.get(RAFT_META, key)
@@ -85,6 +109,31 @@ class Log:
         head = _HEAD.pack(first, second)
         self._disk.put(RAFT_META, key, head + _CRC.pack(crc32(head)))
 
+    def _load_configuration(self, founding: Configuration) -> tuple[int, Configuration]:
+        """Index and configuration of the boundary; the founding one on a new disk."""
+        value = self._disk.get(RAFT_META, CONFIGURATION_KEY)
+        if value is None:
+            self._save_configuration(0, founding)
+            return 0, founding
+        name = CONFIGURATION_KEY.decode()
+        if len(value) < 12 or crc32(value[4:]) != _CRC.unpack_from(value)[0]:
+            raise DamagedLog(0, f"the record {name!r} of {RAFT_META} is damaged")
+        try:
+            return _KEY.unpack_from(value, 4)[0], Configuration.from_bytes(value[12:])
+        except ConfigurationError as error:
+            raise DamagedLog(0, f"the record {name!r} of {RAFT_META}: {error}") from error
+
+    def _save_configuration(self, index: int, configuration: Configuration) -> None:
+        body = _KEY.pack(index) + configuration.to_bytes()
+        self._disk.put(RAFT_META, CONFIGURATION_KEY, _CRC.pack(crc32(body)) + body)
+
+    def _put_in_force(self) -> None:
+        self.configuration_index, self.configuration = self._configurations[-1]
+
+    def _note_configuration(self, index: int, entry: bytes) -> None:
+        self._configurations.append((index, Configuration.from_entry(entry)))
+        self._put_in_force()
+
     def _load(self) -> None:
         for key, value in self._disk.iterate(RAFT_LOG):
             index = self.last_index + 1
@@ -97,6 +146,11 @@ class Log:
             self.entries.append((value[12:], index, _KEY.unpack_from(value, 4)[0]))
             self.last_index = index
             self.tail_bytes += len(value) - 12
+            if value[12:13] == CONFIGURATION_MARK:
+                try:
+                    self._note_configuration(index, value[12:])
+                except ConfigurationError as error:
+                    raise DamagedLog(index, str(error)) from error
         if not self.base_index <= self.applied_index <= self.last_index:
             raise DamagedLog(
                 self.applied_index,
@@ -114,8 +168,15 @@ class Log:
         return self.entries[at][2] if 0 <= at < len(self.entries) else None
 
     def append(self, entry: bytes, term: int) -> int:
-        """Add an entry at the end and return its index."""
-        self.last_index = index = self.last_index + 1
+        """Add an entry at the end and return its index.
+
+        Raises:
+            ConfigurationError: It is marked as a configuration and holds none.
+        """
+        index = self.last_index + 1
+        if entry and entry[0] == _MARK:
+            self._note_configuration(index, entry)
+        self.last_index = index
         self.entries.append((entry, index, term))
         self.tail_bytes += len(entry)
         head = _HEAD.pack(index, term)
@@ -147,6 +208,9 @@ class Log:
         self.tail_bytes -= sum(len(entry[0]) for entry in self.entries[at:])
         del self.entries[at:]
         self.last_index = index - 1
+        while self.configuration_index >= index and len(self._configurations) > 1:
+            self._configurations.pop()
+            self._put_in_force()
 
     def cut_point(self, keep_bytes: int, index_max: int) -> int:
         """Up to where the log may be cut so that `keep_bytes` of its tail remain.
@@ -173,15 +237,34 @@ class Log:
         self.entries[: at + 1] = [(NO_OP, index, term)]
         self.base_index = index
         self._save_pair(FIRST_KEY, index, term)
+        passed = [item for item in self._configurations[1:] if item[0] <= index]
+        if passed:
+            del self._configurations[: len(passed)]
+            self._save_configuration(*passed[-1])
+
+    def configuration_at(self, index: int) -> tuple[int, Configuration]:
+        """What was in force at an index from the boundary on, and since which entry."""
+        return next(item for item in reversed(self._configurations) if item[0] <= index)
+
+    def found_on(self, configuration_index: int, configuration: Configuration) -> None:
+        """Take the configuration as of the boundary from a snapshot up to there."""
+        self._configurations[0] = (configuration_index, configuration)
+        self._save_configuration(configuration_index, configuration)
+        self._put_in_force()
 
     def restart_at(self, index: int, term: int) -> None:
-        """Drop every entry; a snapshot up to (index, term) stands in for them."""
+        """Drop every entry; a snapshot up to (index, term) stands in for them.
+
+        The configuration as of the boundary has to follow (`found_on`).
+        """
         self._disk.delete_range(
             RAFT_LOG, _KEY.pack(self.base_index + 1), _KEY.pack(self.last_index + 1)
         )
         self.entries = [(NO_OP, index, term)]
         self.base_index = self.last_index = index
         self.tail_bytes = 0
+        del self._configurations[1:]
+        self._put_in_force()
         self._save_pair(FIRST_KEY, index, term)
 
     def save_vote(self, term: int, voted_for: int | None) -> None:

@@ -2,14 +2,15 @@
 
 An amnesiac neither votes nor counts. A leader that vouches for its commit index ends that:
 everything the amnesiac ever confirmed is then committed at or below it, or was never
-committed, and can be had from the leader's log.
+committed, and can be had from the leader's log; and no vote it ever gave can elect anybody.
 """
 
 from __future__ import annotations
 
 from cluster.interface import AMNESIAC_KEY, RAFT_META
+from cluster.log import NO_OP
 from cluster.progress import Follower
-from cluster.state import State
+from cluster.state import LEADER, State
 
 
 class Memory(State):
@@ -19,6 +20,7 @@ class Memory(State):
         """Give this part's fields their first values."""
         super().set_up()
         self.memories_recovered = 0
+        self.proof_wanted = False
 
     def note_memory(self, follower: Follower, *, amnesiac: bool) -> None:
         """A follower says whether it may have forgotten; if so, it holds nothing for sure."""
@@ -28,19 +30,32 @@ class Memory(State):
         if not amnesiac:
             follower.amnesiac_since = None
         elif follower.amnesiac_since is None:
-            follower.amnesiac_since = self.sequence
+            follower.amnesiac_since = self.log.last_index
+            self.proof_wanted = True
 
     def vouches(self, follower: Follower) -> bool:
         """Whether this leader's commit index covers all that an amnesiac may have confirmed.
 
         A leader may be deposed and not know it; then the amnesiac may have confirmed, and
-        forgotten, entries of its successor. Any majority with the amnesiac in it shares a
-        node with as many others as are asked here, and that node would answer with the
-        newer term. Only what was sent after the amnesiac spoke can prove it.
+        forgotten, entries of its successor, or have voted for a candidate that is still
+        counting. So the leader appends an entry after the amnesiac spoke. Any majority with
+        the amnesiac in it shares a node with those who are asked to hold that entry: it would
+        have answered with a newer term, or from now on votes for no log without the entry.
+        A successor is elected by these voters only if their configuration is committed:
+        nobody votes for a log without that either.
         """
         since = follower.amnesiac_since
+        if since is None or self.log.configuration_index > self.commit_index:
+            return False
         needed = len(self.voters) - self.quorum
-        return since is not None and self.confirmed_sequence(needed) > since
+        holders = sum(other.counts and other.match > since for other in self.electors)
+        return self.durable_index > since and holders >= needed
+
+    def prove_leadership(self) -> None:
+        """Append an entry that only a leader's followers will hold."""
+        self.proof_wanted = False
+        if self.role == LEADER:
+            self.broadcast(self.log.append(NO_OP, self.term), NO_OP)
 
     def recover_memory(self, commit_index: int, end: int) -> None:
         """Stop being amnesiac once everything this node may have confirmed is back.

@@ -1,4 +1,4 @@
-"""Messages between voters, and their positional list form.
+"""Messages between members, and their positional list form.
 
 On the wire a message is the list `[code, field, ...]` in the order of the class below.
 `decode` accepts exactly what `to_list` gives (tuples may arrive as lists) and raises
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from cluster.configuration import CONFIGURATION_MARK, Configuration, ConfigurationError
 
 INDEX_MAX = 2**63 - 1
 """Largest term, index, sequence or round."""
@@ -32,9 +34,9 @@ class AppendEntries(NamedTuple):
         prev_index: Index of the entry before the first one sent.
         prev_term: Its term.
         entries: (entry, term) pairs; the first has index prev_index + 1.
-        vouched: The receiver said that it may have forgotten, and since then a majority of
-            nodes that have not has confirmed this leader: nothing the receiver ever
-            confirmed is committed beyond commit_index. Only this ends its amnesia.
+        vouched: The receiver said that it may have forgotten, and since then enough nodes
+            that have not have confirmed this leader: nothing the receiver ever confirmed is
+            committed beyond commit_index. Only this ends its amnesia.
     """
 
     term: int
@@ -101,11 +103,20 @@ class PreVoteReply(NamedTuple):
 
 
 class VoteRequest(NamedTuple):
-    """A candidate asks for a vote in `term`."""
+    """A candidate asks for a vote in `term`.
+
+    Attributes:
+        term: The candidate's term.
+        last_index: Last entry of its log.
+        last_term: Its term.
+        handed_over: The leader itself asked for this election: also who still hears that
+            leader may vote.
+    """
 
     term: int
     last_index: int
     last_term: int
+    handed_over: bool = False
 
     def to_list(self) -> list[object]:
         """The wire form."""
@@ -137,6 +148,8 @@ class SnapshotChunk(NamedTuple):
         crc: CRC-32 of `data`.
         done: This is the last part.
         total_crc: CRC-32 over the data of all parts up to this one.
+        configuration_index: The entry that put `configuration` into force.
+        configuration: Bytes of the configuration as of `last_index`.
     """
 
     term: int
@@ -149,6 +162,8 @@ class SnapshotChunk(NamedTuple):
     crc: int
     done: bool
     total_crc: int
+    configuration_index: int
+    configuration: bytes
 
     def to_list(self) -> list[object]:
         """The wire form."""
@@ -225,6 +240,15 @@ def _bytes(value: object) -> bytes:
     return value
 
 
+def _configuration(value: object) -> bytes:
+    data = _bytes(value)
+    try:
+        Configuration.from_bytes(data)
+    except ConfigurationError as error:
+        raise PeerProtocolError(str(error)) from error
+    return data
+
+
 def _entries(value: object) -> list[tuple[bytes, int]]:
     if not isinstance(value, list | tuple) or len(value) > ENTRIES_MAX:
         raise PeerProtocolError("expected a list of entries")
@@ -232,7 +256,10 @@ def _entries(value: object) -> list[tuple[bytes, int]]:
     for pair in value:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise PeerProtocolError("expected entries of [bytes, term]")
-        entries.append((_bytes(pair[0]), _number(pair[1])))
+        entry = _bytes(pair[0])
+        if entry[:1] == CONFIGURATION_MARK:
+            _configuration(entry[1:])
+        entries.append((entry, _number(pair[1])))
     return entries
 
 
@@ -242,11 +269,11 @@ _FORMS: dict[int, tuple[Callable[..., Message], tuple[_Check, ...]]] = {
     2: (AppendReply, (_number, _number, _flag, _number, _number, _flag)),
     3: (PreVote, (_number, _number, _number, _number)),
     4: (PreVoteReply, (_number, _number, _flag)),
-    5: (VoteRequest, (_number, _number, _number)),
+    5: (VoteRequest, (_number, _number, _number, _flag)),
     6: (VoteReply, (_number, _flag)),
     7: (
         SnapshotChunk,
-        (_number,) * 6 + (_bytes, _crc, _flag, _crc),
+        (_number,) * 6 + (_bytes, _crc, _flag, _crc, _number, _configuration),
     ),
     8: (SnapshotReply, (_number, _number, _number, _number, _number, _flag)),
     9: (TimeoutNow, (_number,)),

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 from cluster.interface import SnapshotReader
+from cluster.log import Log
 
 PROBE: Final = "probe"
 REPLICATE: Final = "replicate"
@@ -15,13 +16,15 @@ NEVER: Final = float("-inf")
 
 
 class Outgoing:
-    """A snapshot on its way to one follower.
+    """A snapshot on its way to one follower: the last checkpoint of this node.
 
     Attributes:
         snapshot_id: Unique within the leader's term.
         reader: The view it is read from.
         index: Last entry it contains.
         term: Its term.
+        configuration_index: The entry that put `configuration` into force.
+        configuration: Bytes of the configuration as of `index`.
         number: The next chunk to send.
         acked: Chunks the follower has.
         crc: CRC-32 over the chunks sent.
@@ -31,6 +34,8 @@ class Outgoing:
 
     __slots__ = (
         "acked",
+        "configuration",
+        "configuration_index",
         "crc",
         "done",
         "index",
@@ -41,13 +46,13 @@ class Outgoing:
         "term",
     )
 
-    def __init__(
-        self, snapshot_id: int, reader: SnapshotReader, index: int, term: int, moved_at: float
-    ) -> None:
+    def __init__(self, snapshot_id: int, reader: SnapshotReader, log: Log, moved_at: float) -> None:
         self.snapshot_id = snapshot_id
         self.reader = reader
-        self.index = index
-        self.term = term
+        self.index = log.applied_index
+        self.term = log.applied_term
+        self.configuration_index, configuration = log.configuration_at(self.index)
+        self.configuration = configuration.to_bytes()
         self.number = 0
         self.acked = 0
         self.crc = 0
@@ -56,7 +61,7 @@ class Outgoing:
 
 
 class Follower:
-    """What this node knows of one other voter; most of it matters only while leading.
+    """What this node knows of one other member; most of it matters only while leading.
 
     Attributes:
         peer: Its node id.
@@ -70,16 +75,20 @@ class Follower:
         answered: Highest sequence it answered in this term.
         rewound: Rejections of messages up to this sequence are old news.
         amnesiac: It says it may have forgotten.
-        amnesiac_since: Highest sequence sent when it first said so over the present
+        amnesiac_since: End of the leader's log when it first said so over the present
             connection; None while it has not.
         forgot: It was seen without entries it had confirmed.
         snapshot: The snapshot on its way to it.
+        catching_up: It was sent a snapshot and lacks what was committed since; the log keeps
+            that for it.
+        voter: It votes and counts; a learner does not.
     """
 
     __slots__ = (
         "amnesiac",
         "amnesiac_since",
         "answered",
+        "catching_up",
         "connected",
         "flight",
         "flight_bytes",
@@ -91,6 +100,7 @@ class Follower:
         "peer",
         "rewound",
         "snapshot",
+        "voter",
     )
 
     def __init__(self, peer: int) -> None:
@@ -108,6 +118,8 @@ class Follower:
         self.amnesiac_since: int | None = None
         self.forgot = False
         self.snapshot: Outgoing | None = None
+        self.catching_up = False
+        self.voter = True
 
     @property
     def counts(self) -> bool:

@@ -41,16 +41,11 @@ class Reads(State):
         self.round_sequence = self.sequence
         self.heartbeat()
 
-    def confirmed_sequence(self, needed: int | None = None) -> float:
-        """What a majority, this node included, has answered up to.
-
-        Args:
-            needed: How many others it takes, those of a majority unless given.
-        """
-        answered = [f.answered for f in self.followers.values() if f.counts]
+    def confirmed_sequence(self) -> float:
+        """What a majority, this node included, has answered up to."""
+        answered = [f.answered for f in self.electors if f.counts]
         answered.sort(reverse=True)
-        if needed is None:
-            needed = self.quorum - 1
+        needed = self.quorum - 1
         if needed == 0:
             return float("inf")
         return answered[needed - 1] if len(answered) >= needed else 0

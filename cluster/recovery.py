@@ -15,11 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from cluster.condition import Condition
 from cluster.directory import DataDirectory
 from cluster.disk import RocksDisk
-from cluster.faults import DiskDamagedError, ForeignDirectoryError
+from cluster.faults import (
+    DiskDamagedError,
+    DiskFullError,
+    DivergedError,
+    ForeignDirectoryError,
+    StartError,
+    diverged_text,
+)
 from cluster.identity import BootstrapState, Identity, load_identity, store_identity
 from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY, Disk
+from cluster.space import NOTHING_KEPT, Place, SpaceKeeper, SpaceLimits
 from cluster.watermark import HIGH_WATER_FILE, HighWater
 
 _log = logging.getLogger(__name__)
@@ -34,6 +43,13 @@ class SyncedDisk(Disk, Protocol):
     def sequence(self) -> int:
         """Number of the last batch written; it survives a restart."""
 
+    @property
+    def condition(self) -> Condition:
+        """What has gone wrong since it was opened."""
+
+    before_write: Callable[[], None] | None
+    """Called before each batch is handed over: what it takes to make room."""
+
     def sync(self) -> int:
         """Make durable what is written; blocks, and returns the sequence it covers."""
 
@@ -41,10 +57,16 @@ class SyncedDisk(Disk, Protocol):
         """Close the database."""
 
 
+DIVERGED_FILE = "diverged"
+"""Present once a quorum was seen to hold another state: the directory is evidence."""
+
+DAMAGED_FILE = "damaged"
+"""Present and not empty: a run met bytes in the database that are not what was written."""
+
 OpenDisk = Callable[[Path, Sequence[str]], SyncedDisk]
 
 
-class Directory(Protocol):
+class Directory(Place, Protocol):
     """What is asked of a data directory (`cluster.directory.DataDirectory`)."""
 
     @property
@@ -82,6 +104,10 @@ class Storage:
         families: The machine's families.
         open_disk: Opens the database.
         open_directory: Opens and locks the directory.
+        space: What is to be kept free on the disk.
+
+    Attributes:
+        space: Keeps it free; ticked by the replica.
 
     Raises:
         StartError: One sentence that says why the node cannot start from here.
@@ -96,18 +122,30 @@ class Storage:
         families: Sequence[str],
         open_disk: OpenDisk = RocksDisk,
         open_directory: Callable[[Path], Directory] = DataDirectory,
+        space: SpaceLimits = NOTHING_KEPT,
     ) -> None:
         self.disk: SyncedDisk
         self._families = tuple(families)
         self._open_disk = open_disk
         self._directory = open_directory(path)
+        self.space = SpaceKeeper(self._directory, space)
         try:
+            self.space.before_write()  # opening takes room, too
+            self._refuse_diverged()
             self.identity = self._identify(node_id, voters)
             damaged = self._open()
             self._check_mark(damaged)
         except BaseException:
             self._directory.release()
             raise
+
+    @property
+    def damage(self) -> str | None:
+        """Which stored bytes are wrong, once one was met: the process must end.
+
+        The next start moves the database aside, so that it does not end there again.
+        """
+        return self.disk.condition.damage
 
     @property
     def amnesiac(self) -> bool:
@@ -135,6 +173,15 @@ class Storage:
         self.disk.write()
         self.disk.sync()
 
+    def mark_diverged(self, text: str) -> str:
+        """Record durably that this node's state is not the one a quorum has; blocks.
+
+        Returns:
+            What to tell the operator; every later start refuses with the same text.
+        """
+        self._directory.replace(DIVERGED_FILE, text.encode())
+        return diverged_text(self._directory.path, text)
+
     def replace_database(self, reason: str) -> None:
         """Put an empty database in the place of one whose records contradict each other.
 
@@ -143,7 +190,7 @@ class Storage:
         """
         self.disk.close()
         self._quarantine(reason)
-        self.disk = self._open_disk(self._directory.database, self._families)
+        self.disk = self._opened()
         self.forget("its database was damaged and moved aside")
         self.write_mark(self.mark())
 
@@ -154,12 +201,22 @@ class Storage:
 
     def write_mark(self, mark: HighWater) -> None:
         """Make a high-water mark durable; blocks, safe in a thread."""
-        self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
+        try:
+            self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
+        except DiskFullError:
+            self.space.give_up()
+            self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
 
     def close(self) -> None:
         """Close the database and let go of the directory."""
         self.disk.close()
         self._directory.release()
+
+    def _refuse_diverged(self) -> None:
+        content = self._directory.read(DIVERGED_FILE)
+        if content is not None:
+            text = content.decode(errors="replace")
+            raise DivergedError(diverged_text(self._directory.path, text))
 
     def _identify(self, node_id: int, voters: Sequence[int]) -> Identity:
         identity = load_identity(self._directory, node_id, voters)
@@ -176,26 +233,59 @@ class Storage:
 
     def _open(self) -> bool:
         """Open the database; True when a damaged one had to make place."""
+        reason = self._noted_damage()
+        if reason is None:
+            try:
+                self.disk = self._opened()
+            except DiskDamagedError as error:
+                reason = str(error)
+            else:
+                return False
+        self._quarantine(reason)
+        self.disk = self._opened()
+        return True
+
+    def _opened(self) -> SyncedDisk:
+        disk = self._open_disk(self._directory.database, self._families)
+        disk.condition.on_damage = self._note_damage
+        disk.before_write = self.space.before_write
         try:
-            self.disk = self._open_disk(self._directory.database, self._families)
-        except DiskDamagedError as error:
-            self._quarantine(str(error))
-            self.disk = self._open_disk(self._directory.database, self._families)
-            return True
-        return False
+            for key in (AMNESIAC_KEY, VOTE_KEY):  # read again soon, where it would be too late
+                disk.get(RAFT_META, key)
+        except BaseException:
+            disk.close()
+            raise
+        return disk
+
+    def _note_damage(self, text: str) -> None:
+        """Have the next start move the database aside; blocks, safe in a thread."""
+        try:
+            self._directory.replace(DAMAGED_FILE, text.encode())
+        except StartError as error:
+            _log.error("that the database is damaged could not be noted: %s", error)
+
+    def _noted_damage(self) -> str | None:
+        content = self._directory.read(DAMAGED_FILE)
+        return content.decode(errors="replace") if content else None
 
     @property
     def _alone(self) -> bool:
         return len(self.identity.voters) == 1
 
     def _quarantine(self, reason: str) -> None:
+        noted = self._noted_damage() is not None
         if self._alone:
+            directory = self._directory.path
+            on = f", or remove {directory / DAMAGED_FILE} to go on with what can be read"
             raise DiskDamagedError(
-                f"{reason}; {_NO_COPY}: restore {self._directory.path} from a backup, or move it "
-                "aside to start empty"
+                f"{reason}; {_NO_COPY}: restore {directory} from a backup, or move it aside to "
+                f"start empty{on if noted else ''}"
             )
-        place = self._directory.quarantine_database()
-        _log.error("%s; it was moved to %s", reason, place)
+        if self._directory.has_database:
+            place = self._directory.quarantine_database()
+            _log.error("%s; it was moved to %s", reason, place)
+        if noted:
+            self._directory.replace(DAMAGED_FILE, b"")
 
     def _check_mark(self, damaged: bool) -> None:
         """Compare what was recovered with what was promised; raise the mark to here."""

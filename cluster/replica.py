@@ -1,10 +1,7 @@
 """One node of the cluster as the process runs it: the asyncio rim around the engine.
 
-`Replica` owns the data directory, the connections and the engine, and feeds the engine one
-event after the other: what peers send, what the node proposes, time, and finished syncs.
-What a step answers is carried out at once: messages leave, held ones wait for their sync,
-the listener hears the rest. Steps never nest: an event that comes up while one is carried
-out is queued.
+`Replica` owns the data directory, the connections and the engine, and brings to it what peers
+send, what the node proposes, time, and finished syncs (`cluster.driver`).
 
 Before the first start is agreed upon (`cluster.bootstrap`) there is no engine; proposals
 are dropped, and a peer's messages count only once both sides are bootstrapped.
@@ -12,48 +9,44 @@ are dropped, and a peer's messages count only once both sides are bootstrapped.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
-from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from cluster.addresses import Address
+from cluster.checkup import Alarms, Checkup
+from cluster.configuration import Change
 from cluster.disk import RocksDisk
+from cluster.driver import Driver, Parts, ReplicaListener
 from cluster.engine import Engine
 from cluster.events import (
+    ChangeMembers,
     Durable,
-    Event,
     PeerConnected,
     PeerDisconnected,
     Propose,
     ReadBarrier,
-    Ready,
     Received,
     Tick,
     TransferLeadership,
 )
-from cluster.faults import DiskDamagedError
-from cluster.identity import BootstrapState
-from cluster.interface import Listener, Machine, PeerStatus, Status
+from cluster.faults import DiskDamagedError, DiskHungError, StartError
+from cluster.handshake import Standing
+from cluster.interface import Machine, PeerStatus, Status
 from cluster.joining import Joining, OwnAddresses
 from cluster.log import DamagedLog
+from cluster.membership import Membership
 from cluster.messages import Message
 from cluster.recovery import OpenDisk, Storage
 from cluster.replica_config import ReplicaConfig
 from cluster.rim import AsyncioRim, Rim
+from cluster.space import Room
+from cluster.tls import PeerTls
+from cluster.vitals import Report
 from cluster.watermark import HighWater
 
-_log = logging.getLogger(__name__)
-
 __all__ = ["Replica", "ReplicaConfig", "ReplicaListener"]
-
-
-class ReplicaListener(Listener, Protocol):
-    """What the node hears."""
-
-    def read_done(self, context: object, ok: bool) -> None:
-        """A read barrier is through (True), or this node cannot say that it leads (False)."""
 
 
 class Replica:
@@ -70,6 +63,7 @@ class Replica:
         draw_bytes: Source of the cluster id and the nonce of this process.
         observe_sync: Called with the seconds each fsync took.
         open_disk: Opens the database; a test may slow it down.
+        make_engine: Makes the engine; a test may watch it.
         rim: Clock, threads and sockets; those of the running event loop unless given.
     """
 
@@ -83,6 +77,7 @@ class Replica:
         draw_bytes: Callable[[int], bytes] = os.urandom,
         observe_sync: Callable[[float], None] | None = None,
         open_disk: OpenDisk = RocksDisk,
+        make_engine: Callable[..., Engine] = Engine,
         rim: Rim | None = None,
     ) -> None:
         self._given_rim = rim
@@ -93,11 +88,7 @@ class Replica:
         self._draw_bytes = draw_bytes
         self._observe_sync = observe_sync
         self._open_disk = open_disk
-        self._engine: Engine | None = None
-        self._events: deque[Event] = deque()
-        self._turning = False
-        self._scheduled = False
-        self._ended = False
+        self._engine_of = make_engine
 
     async def start(self) -> None:
         """Open the data directory, recover, listen, and begin.
@@ -106,38 +97,58 @@ class Replica:
             StartError: One sentence that says why this node cannot start.
         """
         config = self._config
-        self._rim = self._given_rim or AsyncioRim()
+        self._rim = self._given_rim or AsyncioRim(self._config.tls)
         self._storage = Storage(
             config.data_dir,
             node_id=config.node_id,
-            voters=list(config.addresses),
+            voters=config.voters,
             families=config.families,
             open_disk=self._open_disk,
             open_directory=self._rim.open_directory,
+            space=config.space,
         )
         try:
             await self._begin()
         except BaseException:
             self._storage.close()
             raise
-        if not self._ended:
+        if not self._driver.ended:
             self._ticker.start()
 
     async def _begin(self) -> None:
         config = self._config
         own = OwnAddresses(config.client_address, config.http_address)
         self._ticker = self._rim.make_ticker(self._tick)
-        self._joining = Joining(self._storage, own, self._draw_bytes, self)
+        self._checkup = Checkup(
+            config.node_id,
+            self._machine,
+            wall_ms=self._rim.wall_ms,
+            interval_s=config.limits.ping_s,
+            user=self,
+        )
+        identity, time = self._storage.identity, self._rim.time
+        self._membership = Membership(identity, config.addresses, self, time)
+        self._joining = Joining(self._storage, self._membership, own, self._draw_bytes, self)
         self._syncer = self._rim.make_syncer(self._storage, self, self._observe_sync)
         self._transport = self._rim.make_transport(
             node_id=config.node_id,
-            addresses={**config.addresses, **config.peer_addresses},
+            addresses={**config.addresses, **_only(config.peer_addresses, config.addresses)},
             bind=config.bind or config.addresses[config.node_id],
             handler=self._joining,
             rng=self._rng,
             limits=config.limits,
             loopback_only=config.loopback_only,
         )
+        parts = Parts(
+            rim=self._rim,
+            ticker=self._ticker,
+            syncer=self._syncer,
+            transport=self._transport,
+            checkup=self._checkup,
+            membership=self._membership,
+            listener=self._listener,
+        )
+        self._driver = Driver(config.node_id, parts, self._fail)
         if self._joining.takes_part:
             self.bootstrapped()
         self._joining.start()
@@ -145,7 +156,7 @@ class Replica:
 
     async def stop(self) -> None:
         """Let what was written leave, sync a last time, store the mark, close everything."""
-        failed, self._ended = self._ended, True
+        failed, self._driver.ended = self._driver.ended, True
         self._ticker.stop()
         await self._transport.stop()
         try:
@@ -153,12 +164,16 @@ class Replica:
                 self._syncer.abort()
             else:
                 await self._syncer.stop()
-        finally:
+        except DiskHungError:
+            raise  # closing would hang as well
+        except BaseException:
             self._storage.close()
+            raise
+        self._storage.close()
 
     def abort(self) -> None:
         """Drop everything where it is, as after a fatal error; only the files are closed."""
-        self._ended = True
+        self._driver.ended = True
         self._ticker.stop()
         self._transport.abort()
         self._syncer.abort()
@@ -172,27 +187,34 @@ class Replica:
             decoded: Handed to the machine with the entry, to spare a second decoding.
             context: Comes back exactly once, in `applied` or `dropped` of the listener.
         """
-        if self._engine is None or self._ended:
+        if not self._driver.is_running:
             self._rim.call_soon(self._listener.dropped, context, "NOT_LEADER")
             return
-        self._enqueue(Propose(entry, decoded, context))
+        self._driver.soon(Propose(entry, decoded, context))
 
     def read_barrier(self, context: object) -> None:
         """Ask for a linearizable read; `read_done` of the listener answers."""
-        if self._engine is None or self._ended:
+        if not self._driver.is_running:
             self._rim.call_soon(self._listener.read_done, context, False)
             return
-        self._enqueue(ReadBarrier(context))
+        self._driver.soon(ReadBarrier(context))
+
+    def change_members(self, change: Change, context: object) -> None:
+        """Add, promote or remove a member; `change_done` of the listener answers."""
+        if not self._driver.is_running:
+            self._rim.call_soon(self._listener.change_done, context, 0, "NOT_LEADER")
+            return
+        self._driver.soon(ChangeMembers(change, context))
 
     def transfer_leadership(self) -> None:
         """Hand leadership to another voter, if this node leads and one can take it."""
-        if self._engine is not None and not self._ended:
-            self._enqueue(TransferLeadership())
+        if self._driver.is_running:
+            self._driver.soon(TransferLeadership())
 
     def status(self) -> Status:
         """This node as it stands."""
-        if self._engine is not None:
-            return self._engine.status
+        if self._driver.engine is not None:
+            return self._driver.engine.status
         connected = self._transport.connected
         others = [peer for peer in self._config.addresses if peer != self._config.node_id]
         return Status(
@@ -205,7 +227,7 @@ class Replica:
             applied_index=0,
             last_index=0,
             first_index=1,
-            voters=tuple(sorted(self._config.addresses)),
+            voters=self._config.voters,
             peers={peer: PeerStatus(peer in connected, 0, 0, None) for peer in others},
         )
 
@@ -213,11 +235,79 @@ class Replica:
         """Return (client address, HTTP address) of every node heard of since the start."""
         return dict(self._joining.addresses)
 
-    # What `Joining` tells.
+    def wall_ms(self) -> int:
+        """The time to stamp entries with: the median of the voters' clocks."""
+        return self._checkup.vitals.wall_ms(self._rim.time())
 
-    def announce(self, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Tell the peers the bootstrap state."""
-        self._transport.announce(state, cluster_id)
+    def alarms(self) -> Alarms:
+        """What an operator should look at: clocks, states that differ, full disks."""
+        return self._checkup.alarms(self._rim.time())
+
+    @property
+    def room(self) -> Room:
+        """What is left on the disk."""
+        return self._storage.space.room
+
+    def short_of_disk(self) -> bool:
+        """Whether this node, or so many that the others are no quorum, is low on disk."""
+        if self._storage.space.low:
+            return True
+        voters = self.voters()
+        low = len(set(self._checkup.vitals.low_disks()).intersection(voters))
+        return low * 2 >= len(voters) > 1
+
+    @property
+    def tls(self) -> PeerTls | None:
+        """Certificates in use with the peers, None when nodes speak in the clear."""
+        return self._config.tls
+
+    def refusal_counts(self) -> dict[str, int]:
+        """Connections between nodes that were refused since the start, by reason."""
+        return dict(self._transport.refusal_counts)
+
+    # What `Checkup` asks for.
+
+    def voters(self) -> tuple[int, ...]:
+        """The voters of the configuration in force."""
+        return self.status().voters
+
+    def say_report(self, report: Report) -> None:
+        """Tell every connected peer."""
+        self._transport.report(report)
+
+    def give_up_leading(self) -> bool:
+        """Hand leadership over, if this node leads."""
+        if self._driver.engine is None or self.status().role != "leader":
+            return False
+        self.transfer_leadership()
+        return True
+
+    def diverged(self, text: str) -> None:
+        """Record durably that this node's state is wrong, and end for good."""
+        if not self._driver.ended:
+            self._fail(self._storage.mark_diverged(text))
+
+    # What `Membership` tells.
+
+    def reach(self, addresses: Mapping[int, Address]) -> None:
+        """Have connections with exactly these nodes."""
+        detours = self._config.peer_addresses
+        self._transport.set_members({**addresses, **_only(detours, addresses)})
+
+    def removed(self, index: int) -> None:
+        """Record that this node is out, so that it never starts from here again."""
+        try:
+            self._storage.record(replace(self._storage.identity, removed_at=index))
+        except (StartError, OSError) as error:
+            self._fail(str(error))
+            return
+        self._listener.removed(index)
+
+    def announce(self, standing: Standing) -> None:
+        """Tell the peers how this node stands."""
+        self._transport.announce(standing)
+
+    # What `Joining` tells.
 
     def drop_peer(self, peer: int, reason: str) -> None:
         """Close the connection to a peer."""
@@ -226,11 +316,14 @@ class Replica:
     def bootstrapped(self) -> None:
         """Make the engine; a database that contradicts itself makes place for an empty one."""
         try:
-            self._engine = self._make_engine()
+            engine = self._make_engine()
         except (DamagedLog, DiskDamagedError) as error:
-            self._storage.replace_database(str(error))
+            engine, damage = None, str(error)
+        if engine is None:  # not in the handler: the error's frames hold the database open
+            self._storage.replace_database(damage)
             self._syncer.reset()
-            self._engine = self._make_engine()
+            engine = self._make_engine()
+        self._driver.begin(engine)
 
     def failed(self, text: str) -> None:
         """End for good."""
@@ -238,26 +331,32 @@ class Replica:
 
     def joined(self, peer: int) -> None:
         """Pass a connection to the engine."""
-        self._enqueue(PeerConnected(peer))
+        self._checkup.soon()
+        self._driver.soon(PeerConnected(peer))
 
     def parted(self, peer: int) -> None:
         """Pass the end of a connection to the engine."""
-        self._enqueue(PeerDisconnected(peer))
+        self._checkup.forget(peer)
+        self._driver.soon(PeerDisconnected(peer))
 
     def message_came(self, peer: int, message: Message) -> None:
         """Queue a message for the engine."""
-        self._events.append(Received(peer, message))
+        if self._checkup.admits(message):
+            self._driver.queue(Received(peer, message))
+
+    def reported(self, peer: int, report: Report) -> None:
+        """Compare what a peer says of itself with what this node knows."""
+        self._checkup.hear(peer, report, self._rim.time())
 
     def drained(self) -> None:
         """Let the engine act on what one read has brought."""
-        if self._events:
-            self._turn()
+        self._driver.drained()
 
     def _make_engine(self) -> Engine:
         config, storage = self._config, self._storage
-        return Engine(
+        return self._engine_of(
             node_id=config.node_id,
-            voters=list(config.addresses),
+            founding=self._membership.founding,
             disk=storage.disk,
             machine=self._machine,
             rng=self._rng,
@@ -281,71 +380,37 @@ class Replica:
 
     def durable(self, sequence: int) -> None:
         """Tell the engine."""
-        self._events.append(Durable(sequence))
-        self._turn()
+        self._driver.queue(Durable(sequence))
+        self._driver.turn()
 
     def disk_failed(self, text: str) -> None:
         """End for good."""
         self._fail(text)
 
-    # What the engine wants carried out.
-
-    def _enqueue(self, event: Event) -> None:
-        self._events.append(event)
-        if not self._scheduled:
-            self._scheduled = True
-            self._rim.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """Step the engine through every queued event."""
-        self._scheduled = False
-        if self._turning or self._ended or self._engine is None:
-            return
-        self._turning = True
-        events, step, time = self._events, self._engine.step, self._rim.time
-        try:
-            while events and not self._ended:
-                self._carry_out(step(events.popleft(), time()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be trusted now
-            _log.critical("node %d cannot go on", self._config.node_id, exc_info=True)
-            self._fail(f"an unexpected error: {error!r}")
-        finally:
-            self._turning = False
-        self._transport.forget_encoded()
-
-    def _carry_out(self, ready: Ready) -> None:
-        transport, listener = self._transport, self._listener
-        for peer, message in ready.messages:
-            transport.send(peer, message)
-        for sequence, peer, message in ready.held:
-            self._syncer.hold(sequence, peer, transport.epoch(peer), message)
-        if ready.sync_needed is not None:
-            self._syncer.want(ready.sync_needed)
-        for index, outcome, context in ready.applied:
-            listener.applied(index, outcome, context)
-        for dropped, reason in ready.dropped:
-            listener.dropped(dropped, reason)
-        for read, ok in ready.reads:
-            listener.read_done(read, ok)
-        if ready.role_changed:
-            listener.role_changed(self.status())
-        if ready.halted is not None:
-            self._fail(ready.halted)
-        elif ready.tick_at is not None:
-            self._ticker.early(ready.tick_at)
-
     def _fail(self, text: str) -> None:
         """End for good: nothing leaves any more, the node is told once."""
-        if self._ended:
+        if self._driver.ended:
             return
-        self._ended = True
+        self._driver.ended = True
         self._ticker.stop()
         self._syncer.fail()
         self._transport.abort()
         self._listener.fatal(text)
 
     def _tick(self) -> None:
+        if self._storage.damage is not None:
+            self._fail(self._storage.damage)
+            return
         self._syncer.poll()
-        if self._engine is not None:
-            self._events.append(Tick())
-            self._turn()
+        self._storage.space.tick(self._rim.time())
+        self._checkup.vitals.disk_low = self._storage.space.low
+        self._membership.tick()
+        if self._driver.engine is not None:
+            self._driver.queue(Tick())
+            self._driver.turn()
+            self._checkup.tick(self._rim.time())
+
+
+def _only(detours: Mapping[int, Address], peers: Mapping[int, Address]) -> dict[int, Address]:
+    """Return where this node reaches some of the peers instead."""
+    return {peer: address for peer, address in detours.items() if peer in peers}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cluster.interface import Timing
 from cluster.link import Limits
+from cluster.space import NOTHING_KEPT, SpaceLimits
+from cluster.tls import PeerTls
 from cluster.transport import Address
 
 
@@ -17,8 +19,9 @@ class ReplicaConfig:
 
     Attributes:
         node_id: This node; a key of `addresses`.
-        addresses: Where each voter listens for peers, as the cluster knows it. A cluster of
-            one starts alone at once.
+        addresses: Where each voter of a new cluster listens for peers, as the cluster knows
+            it; with `joins`, where members of a running cluster do, and this node. A cluster
+            of one starts alone at once.
         data_dir: The node's directory.
         families: The machine's families.
         peer_addresses: Where this node reaches some of them instead (proxies, NAT).
@@ -27,7 +30,10 @@ class ReplicaConfig:
         http_address: Told to the peers: where its HTTP interface listens (host:port).
         timing: Durations of the engine.
         limits: Bounds of the connections.
+        joins: Wait to be let into a running cluster, rather than found one.
+        space: What is kept free on the disk.
         loopback_only: See `cluster.transport.PeerTransport`.
+        tls: Certificates for the connections with the peers; None speaks in the clear.
     """
 
     node_id: int
@@ -40,4 +46,12 @@ class ReplicaConfig:
     http_address: str = ""
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
+    joins: bool = False
+    space: SpaceLimits = NOTHING_KEPT
     loopback_only: bool = True
+    tls: PeerTls | None = None
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """Ids of those who found the cluster, ascending; none where this node joins one."""
+        return () if self.joins else tuple(sorted(self.addresses))

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cluster.configuration import CONFIGURATION_MARK
 from cluster.events import Durable, Propose
 from cluster.log import NO_OP
 from cluster.messages import AppendEntries, AppendReply
 from cluster.progress import NEVER, PROBE, REPLICATE, SNAPSHOT, Follower
 from cluster.state import LEADER, InvariantBroken, State
+
+_MARK = CONFIGURATION_MARK[0]
 
 
 class Replication(State):
@@ -36,11 +39,12 @@ class Replication(State):
         for follower in self.followers.values():
             follower.start_probing(self.log.last_index + 1, self.sequence)
             follower.match = follower.answered = 0
-            follower.amnesiac = follower.forgot = False
+            follower.amnesiac = follower.forgot = follower.catching_up = False
             follower.amnesiac_since = None
             follower.heard_at = self.now
         self.noop_index = self.log.append(NO_OP, self.term)
         self.heartbeat_at = self.now + self.timing.heartbeat_s
+        self.quorum_ends_at = NEVER
         self.spread_at = None
         for follower in self.followers.values():
             self.send_entries(follower)
@@ -52,9 +56,10 @@ class Replication(State):
         if self.role != LEADER or self.transfer_until > self.now:
             self.ready.dropped.append((event.context, "NOT_LEADER"))
             return
-        if not event.entry:
+        if not event.entry or event.entry[0] == _MARK:
             self.ready.dropped.append((event.context, "NOT_LEADER"))
-            raise InvariantBroken("an empty entry was proposed")
+            kind = "a configuration" if event.entry else "an empty entry"
+            raise InvariantBroken(f"{kind} was proposed")
         index = self.log.append(event.entry, self.term)
         self.waiting[index] = (event.decoded, event.context)
         self.broadcast(index, event.entry)
@@ -186,8 +191,8 @@ class Replication(State):
         if index > follower.match:
             follower.match = index
             follower.next = max(follower.next, index + 1)
-        if follower.forgot and index >= self.commit_index:
-            follower.forgot = False
+        if index >= self.commit_index:
+            follower.forgot = follower.catching_up = False
         if follower.mode is PROBE:
             follower.mode = REPLICATE
         if follower.next <= self.log.last_index:
@@ -208,7 +213,7 @@ class Replication(State):
 
     def advance_commit(self) -> None:
         """Commit what a majority holds durably, if it is of this term (Raft 5.4.2)."""
-        held = [f.match if f.counts else 0 for f in self.followers.values()]
+        held = [f.match if f.counts else 0 for f in self.electors]
         held.append(self.durable_index)
         held.sort(reverse=True)
         index = held[self.quorum - 1]
@@ -287,6 +292,8 @@ class Replication(State):
                 self.cut_from(start + known)
         for entry, term in entries:
             log.append(entry, term)
+        if log.configuration is not self.configuration:
+            self.adopt_configuration()
 
     def cut_from(self, index: int) -> None:
         """Remove a tail that conflicts with the leader's log."""

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from cluster.directory import DataDirectory
-from cluster.identity import BootstrapState
+from cluster.handshake import Standing
 from cluster.link import Limits
 from cluster.messages import Message
 from cluster.recovery import Directory, Storage
 from cluster.syncer import Syncer, SyncUser
 from cluster.ticker import Ticker
+from cluster.tls import PeerTls
 from cluster.transport import Address, PeerHandler, PeerTransport
+from cluster.vitals import Report
 
 
 class Ticks(Protocol):
@@ -88,8 +91,18 @@ class Connections(Protocol):
     def forget_encoded(self) -> None:
         """Let go of the frame kept for the next peer."""
 
-    def announce(self, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Tell everyone connected, and everyone who will be, the bootstrap state."""
+    def set_members(self, addresses: Mapping[int, Address]) -> None:
+        """Reach and admit exactly these nodes from now on."""
+
+    def report(self, report: Report) -> None:
+        """Tell every connected peer of this node's vitals."""
+
+    @property
+    def refusal_counts(self) -> Mapping[str, int]:
+        """Connections refused since the start, by reason (`cluster.refusals.Reason`)."""
+
+    def announce(self, standing: Standing) -> None:
+        """Tell everyone connected, and everyone who will be, how this node stands."""
 
 
 class Rim(Protocol):
@@ -97,6 +110,9 @@ class Rim(Protocol):
 
     def time(self) -> float:
         """The monotonic clock, seconds."""
+
+    def wall_ms(self) -> int:
+        """The wall clock, milliseconds since the Unix epoch."""
 
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> object:
         """Run a callback after the present one."""
@@ -127,11 +143,20 @@ class Rim(Protocol):
 
 
 class AsyncioRim:
-    """The running event loop, threads for the disk, sockets for the peers."""
+    """The running event loop, threads for the disk, sockets for the peers.
 
-    def __init__(self) -> None:
+    Args:
+        tls: Certificates for the connections with the peers; None speaks in the clear.
+    """
+
+    def __init__(self, tls: PeerTls | None = None) -> None:
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self.time: Callable[[], float] = self._loop.time
+
+    def wall_ms(self) -> int:
+        """Return the system's clock."""
+        return time.time_ns() // 1_000_000
 
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> object:
         """Run a callback in the next turn of the loop."""
@@ -171,4 +196,5 @@ class AsyncioRim:
             rng=rng,
             limits=limits,
             loopback_only=loopback_only,
+            tls=self._tls,
         )

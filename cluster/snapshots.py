@@ -12,6 +12,7 @@ import logging
 from zlib import crc32
 
 from cluster.chunks import ChunkError, decode_records, encode_records
+from cluster.configuration import Configuration
 from cluster.interface import Record
 from cluster.messages import SnapshotChunk, SnapshotReply
 from cluster.progress import SNAPSHOT, Follower, Outgoing
@@ -54,12 +55,18 @@ class Snapshots(State):
         self.cut_log(index)
 
     def cut_log(self, applied_index: int) -> None:
-        """Keep a tail for followers that lag, and what a snapshot on its way will need."""
+        """Keep a tail for followers that lag, and what follows a snapshot on its way.
+
+        What a node lacks once its snapshot is in place is kept too, until it has caught up:
+        under load it would otherwise need one snapshot after the other, for ever.
+        """
         index_max = applied_index
         if self.log.tail_bytes < self.timing.log_pin_bytes:
             for follower in self.followers.values():
                 if follower.snapshot is not None:
                     index_max = min(index_max, follower.snapshot.index)
+                elif follower.catching_up:
+                    index_max = min(index_max, follower.match)
         self.log.cut_to(self.log.cut_point(self.timing.log_tail_bytes, index_max))
 
     # ------------------------------------------------------------------ leader
@@ -70,14 +77,8 @@ class Snapshots(State):
         follower.start_probing(follower.next, self.sequence)
         follower.mode = SNAPSHOT
         self.sequence += 1
-        log = self.log
-        follower.snapshot = Outgoing(
-            self.sequence,
-            self.disk.open_snapshot(),
-            log.applied_index,
-            log.applied_term,
-            self.now,
-        )
+        view = self.disk.open_snapshot()
+        follower.snapshot = Outgoing(self.sequence, view, self.log, self.now)
         self.send_chunks(follower, follower.snapshot)
 
     def send_chunks(self, follower: Follower, outgoing: Outgoing) -> None:
@@ -101,6 +102,8 @@ class Snapshots(State):
                     crc=crc32(data),
                     done=outgoing.done,
                     total_crc=outgoing.crc,
+                    configuration_index=outgoing.configuration_index,
+                    configuration=outgoing.configuration,
                 ),
             )
             outgoing.number += 1
@@ -144,6 +147,7 @@ class Snapshots(State):
         """The follower stands at the snapshot; go on with the log behind it."""
         self.snapshots_sent += 1
         follower.start_probing(min(next_index, self.log.last_index + 1), self.sequence)
+        follower.catching_up = next_index <= self.commit_index
         self.confirm(follower, next_index - 1)
 
     # ---------------------------------------------------------------- follower
@@ -223,11 +227,14 @@ class Snapshots(State):
         index, term = message.last_index, message.last_term
         self.incoming = None
         self.disk.finish_install()
+        configuration = Configuration.from_bytes(message.configuration)
         if self.log.term_at(index) == term:
             self.log.cut_to(index)
         else:
             self.forget_durable(index + 1)
             self.log.restart_at(index, term)
+        self.log.found_on(message.configuration_index, configuration)
+        self.adopt_configuration()
         self.log.save_applied(index, term)
         self.commit_index = max(self.commit_index, index)
         self.applied_index = index

@@ -11,15 +11,18 @@ import random
 from collections import deque
 from typing import Final
 
+from cluster.configuration import CONFIGURATION_MARK, Configuration
 from cluster.events import Ready
 from cluster.interface import Disk, Machine, Record, Timing
-from cluster.log import NO_OP, Log
+from cluster.log import Log
 from cluster.messages import Message
 from cluster.progress import PROBE, Follower
 
 FOLLOWER: Final = 0
 CANDIDATE: Final = 1
 LEADER: Final = 2
+
+_MARK: Final = CONFIGURATION_MARK[0]
 
 _ENTRY_COST_BYTES: Final = 100
 """What applying the smallest entry counts as in the bound of a step."""
@@ -49,13 +52,18 @@ class State:
     leader_commit_index: int
     applied_index: int
     amnesiac: bool
+    configuration: Configuration
     followers: dict[int, Follower]
+    electors: tuple[Follower, ...]
+    connected: set[int]
+    is_voter: bool
     quorum: int
     reads: deque[tuple[object, int, int]]
 
     voters: tuple[int, ...]
     cluster_id: bytes
     spread_at: float | None
+    quorum_ends_at: float
     pre_vote_won: bool
     transfer_until: float
     fast_until: float
@@ -112,6 +120,7 @@ class State:
             self.ready.dropped.append((self.waiting[index][1], "UNKNOWN_OUTCOME"))
         self.waiting.clear()
         self.fail_reads()
+        self.fail_change()
         for follower in self.followers.values():
             follower.close_snapshot()
             follower.mode = PROBE
@@ -145,8 +154,10 @@ class State:
             decoded, context = self.waiting.pop(index, (None, None))
             self.applied_index = index
             self.apply_left_bytes -= len(entry) + _ENTRY_COST_BYTES
-            if entry == NO_OP:
+            if not entry or entry[0] == _MARK:
                 applied.append((index, None, context))
+                if entry:
+                    self.answer_change(index)
                 continue
             try:
                 outcome = machine.apply(index, entry, decoded)
@@ -179,12 +190,28 @@ class State:
         """Answer the read barriers that have become safe."""
         raise NotImplementedError
 
+    def fail_change(self) -> None:
+        """Answer an open change of the members: its outcome is unknown."""
+        raise NotImplementedError
+
+    def answer_change(self, index: int) -> None:
+        """Answer the change that was committed as this entry."""
+        raise NotImplementedError
+
+    def adopt_configuration(self) -> None:
+        """Follow the log: another configuration may have come into force."""
+        raise NotImplementedError
+
     def save_checkpoint(self, index: int, term: int, changes: list[Record]) -> None:
         """Put a checkpoint and the truncation it allows into the pending batch."""
         raise NotImplementedError
 
     def start_snapshot(self, follower: Follower) -> None:
         """Begin to send a follower what the log no longer holds."""
+        raise NotImplementedError
+
+    def broadcast(self, index: int, entry: bytes) -> None:
+        """Send the newest entry to all."""
         raise NotImplementedError
 
     def heartbeat(self) -> None:
@@ -219,12 +246,12 @@ class State:
         """Whether what a follower may have forgotten is covered by the commit index."""
         raise NotImplementedError
 
-    def recover_memory(self, commit_index: int, end: int) -> None:
-        """The leader vouches for its commit index: stop being amnesiac below it."""
+    def prove_leadership(self) -> None:
+        """Append an entry that only a leader's followers will hold."""
         raise NotImplementedError
 
-    def confirmed_sequence(self, needed: int | None = None) -> float:
-        """What a majority has answered up to."""
+    def recover_memory(self, commit_index: int, end: int) -> None:
+        """The leader vouches for its commit index: stop being amnesiac below it."""
         raise NotImplementedError
 
     def confirm(self, follower: Follower, index: int) -> None:
@@ -243,6 +270,10 @@ class State:
         """Let the stock election start only with a majority's consent."""
         raise NotImplementedError
 
+    def on_transfer(self) -> None:
+        """Stop taking proposals and look for a successor."""
+        raise NotImplementedError
+
     def try_transfer(self) -> None:
         """Ask a follower that lacks nothing to stand for election."""
         raise NotImplementedError
@@ -255,6 +286,6 @@ class State:
         """Run the stock code once."""
         raise NotImplementedError
 
-    def stock_connected(self, peer: int, *, connected: bool) -> None:
-        """Tell the stock code of a connection."""
+    def stock_members(self) -> None:
+        """Tell the stock code who votes and who of them is connected."""
         raise NotImplementedError

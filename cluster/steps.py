@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from cluster.configuration import Configuration
 from cluster.election import Election
 from cluster.events import (
+    ChangeMembers,
     Durable,
     Event,
     PeerConnected,
@@ -27,6 +29,7 @@ from cluster.events import (
 )
 from cluster.interface import Disk, Machine, PeerStatus, Role, Status, Timing
 from cluster.log import Log
+from cluster.members import Members
 from cluster.memory import Memory
 from cluster.messages import (
     AppendEntries,
@@ -47,17 +50,22 @@ from cluster.state import FOLLOWER, LEADER, InvariantBroken
 
 _logger = logging.getLogger(__name__)
 
+TERM_JUMP_MAX = 1 << 32
+"""A message whose term is further ahead is dropped."""
+
+_HEARD_FROM_ANYONE = frozenset((AppendEntries, SnapshotChunk, PreVote, VoteRequest))
+
 _ROLES: tuple[Role, Role, Role] = ("follower", "candidate", "leader")
 
 
-class Steps(Election, Replication, Memory, Snapshots, Reads):
+class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
     """The engine's loop body, its start and its end."""
 
     def give(
         self,
         *,
         node_id: int,
-        voters: Sequence[int],
+        founding: Configuration,
         disk: Disk,
         machine: Machine,
         rng: random.Random,
@@ -68,7 +76,6 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
     ) -> None:
         """Take what comes from outside and read the log; see `cluster.engine.Engine`."""
         self.node_id = node_id
-        self.voters = tuple(sorted(set(voters)))
         self.timing = timing
         self.cluster_id = cluster_id
         self.disk, self.machine, self.rng = disk, machine, rng
@@ -76,9 +83,8 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
         self.now = now
         self.ready = Ready()
         self.halted: str | None = None
-        self.followers = {peer: Follower(peer) for peer in self.voters if peer != node_id}
-        self.quorum = len(self.voters) // 2 + 1
-        self.log = Log(disk)
+        self.terms_refused = 0
+        self.log = Log(disk, founding)
         self.commit_index = self.applied_index = self.log.applied_index
         self.leader_commit_index = self.commit_index
         self.heard_at = NEVER
@@ -86,11 +92,13 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
         self.role = FOLLOWER
         self.term, self.voted_for = self.log.term, self.log.voted_for
         self.election_deadline = self.heartbeat_at = now
+        self.followers, self.connected = {}, set()
+        self.take_configuration()
 
     def start(self) -> None:
         """Load the machine and be ready for the first event."""
         self.machine.restore(self.disk.iterate)
-        if self.quorum == 1:
+        if self.voters == (self.node_id,):
             self.election_deadline = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
             Tick: self._on_tick_event,
@@ -100,6 +108,7 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
             Propose: self.on_propose,
             ReadBarrier: self.on_read_barrier,
             Durable: self.on_durable,
+            ChangeMembers: self.on_change_members,
             TransferLeadership: lambda _event: self.on_transfer(),
         }
         self._readers: dict[type, Callable[[int, Any], None]] = {
@@ -148,6 +157,8 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
             ready.dropped.append((event.context, "NOT_LEADER"))
         elif isinstance(event, ReadBarrier):
             ready.reads.append((event.context, False))
+        elif isinstance(event, ChangeMembers):
+            ready.changes.append((event.context, 0, "NOT_LEADER"))
         return ready
 
     def _finish_step(self, event: Event) -> None:
@@ -156,6 +167,8 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
         A follower whose step wrote something applies only after the sync, while its
         answer is already on the way: applying first would delay the commit.
         """
+        if self.proof_wanted:
+            self.prove_leadership()
         self.write_batch()
         if self.commit_index > self.applied_index and (
             self.ready.sync_needed is None or type(event) is not Received
@@ -186,35 +199,53 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
             ready.dropped.append((self.waiting[index][1], "UNKNOWN_OUTCOME"))
         self.waiting.clear()
         self.fail_reads()
+        self.fail_change()
 
     def _tick_at(self) -> float | None:
         if self.apply_left_bytes <= 0 and self.applied_index < self.commit_index:
             return self.now
         if self.role == LEADER:
             return self.spread_at
-        return self.election_deadline if self.now < self.fast_until else None
+        # Exactly then, and not at the next steady tick: voters that wait for the same one
+        # stand at once, split the vote and cost another term and another wait.
+        soon = self.now < self.fast_until or self.election_deadline >= self.now
+        return self.election_deadline if soon else None
 
     def _on_tick_event(self, _event: Tick) -> None:
+        """Act on what is due; the stock code has nothing to do before its next deadline."""
         if self.role == LEADER:
             self._lead_on()
-        self.gate_election()
-        self.stock_tick()
+        elif self.election_deadline < self.now:
+            self.gate_election()
+            self.stock_tick()
 
     def _lead_on(self) -> None:
-        """What a leader does as time passes, beyond the stock heartbeat."""
+        """What a leader does as time passes."""
+        now = self.now
         if self.disk_stalled():
             self.become_follower(self.term)
             return
-        self.give_up_snapshots()
-        if self.spread_at is not None and self.spread_at <= self.now:
+        if self.spread_at is not None and self.spread_at <= now:
             self.heartbeat()
+        if self.heartbeat_at < now or self.quorum_ends_at <= now:
+            self.give_up_snapshots()
+            self.stock_tick()
+            self.quorum_ends_at = self._quorum_end()
+
+    def _quorum_end(self) -> float:
+        """When the stock check of the quorum would end this leadership, if nobody speaks."""
+        if self.quorum == 1:
+            return float("inf")
+        heard = sorted(follower.heard_at for follower in self.electors)
+        return heard[1 - self.quorum] + self.timing.check_quorum_s
 
     def _on_connected(self, event: PeerConnected) -> None:
+        self.connected.add(event.peer)
         follower = self.followers.get(event.peer)
         if follower is None:
             return
         follower.connected = True
-        self.stock_connected(event.peer, connected=True)
+        self.stock_members()
         if self.role == LEADER:
             self.look_again(follower)
             self.probe(follower)
@@ -222,23 +253,47 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
     def look_again(self, follower: Follower) -> None:
         """What was under way is lost. Go on from what is known, or from the log's end."""
         follower.amnesiac_since = None
+        follower.catching_up = False
         known = follower.match or self.log.last_index
         follower.start_probing(known + 1, self.sequence)
 
     def _on_disconnected(self, event: PeerDisconnected) -> None:
+        self.connected.discard(event.peer)
         follower = self.followers.get(event.peer)
-        if follower is None:
-            return
-        follower.connected = False
-        self.stock_connected(event.peer, connected=False)
-        if self.role == LEADER:
+        if follower is not None:
+            follower.connected = False
+            self.stock_members()
+        if self.role != LEADER:
+            if self.leader_id == event.peer:
+                self.lost_sight_of_leader()
+        elif follower is not None:
             self.look_again(follower)
-        elif self.leader_id == event.peer:
-            self.lost_sight_of_leader()
 
     def _on_received(self, event: Received) -> None:
-        if event.peer in self.followers:
-            self._readers[type(event.message)](event.peer, event.message)
+        """Hear a message: from a member any, from others what a newer configuration may send.
+
+        A leader or candidate may be in a configuration that has not reached this log (Raft
+        thesis 4.1). Only members are asked anything, so the answers of others mean nothing.
+        """
+        peer, message = event
+        if not self.believes_term(message.term):
+            self._refuse_term(peer, message.term)
+        elif peer in self.followers or type(message) in _HEARD_FROM_ANYONE:
+            self._readers[type(message)](peer, message)
+
+    def believes_term(self, term: int) -> bool:
+        """Whether elections can have led there: terms that are used up never come back."""
+        return term - self.term <= TERM_JUMP_MAX
+
+    def _refuse_term(self, peer: int, term: int) -> None:
+        """Count it, and say so once."""
+        if not self.terms_refused:
+            _logger.error(
+                "node %d: node %d speaks of term %d, this node is in term %d: the message is "
+                "dropped, look at the memory and the software of node %d",
+                *(self.node_id, peer, term, self.term, peer),
+            )
+        self.terms_refused += 1
 
     @property
     def status(self) -> Status:
@@ -255,6 +310,10 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
             last_index=self.log.last_index,
             first_index=self.log.base_index + 1,
             voters=self.voters,
+            learners=self.configuration.learners,
+            configuration_index=self.log.configuration_index,
+            members=self.configuration.addresses,
+            terms_refused=self.terms_refused,
             peers={peer: self._peer_status(f) for peer, f in self.followers.items()},
             leader_changes=self.leader_changes,
             snapshots_sent=self.snapshots_sent,
@@ -272,4 +331,5 @@ class Steps(Election, Replication, Memory, Snapshots, Reads):
             lag=self.log.last_index - follower.match if leads else 0,
             last_seen_ms=round((self.now - follower.heard_at) * 1000) if heard else None,
             amnesiac=follower.amnesiac,
+            voter=follower.voter,
         )

@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import Protocol
 
+from cluster.faults import DiskHungError
 from cluster.messages import Message
 from cluster.recovery import Storage
 from cluster.watermark import HighWater
 
 MARK_INTERVAL_S = 1.0
 """How late the high-water mark may be."""
+
+
+STOP_MAX_S = 5.0
+"""How long the end of a process waits for its disk."""
 
 
 class SyncUser(Protocol):
@@ -67,6 +72,7 @@ class Syncer:
         self._marking = False
         self._mark_due_at = self._loop.time() + MARK_INTERVAL_S
         self._ended = False
+        self._running: set[Future[None]] = set()
 
     def reset(self) -> None:
         """Take everything written so far as durable: storage has seen to it."""
@@ -88,21 +94,36 @@ class Syncer:
             self._write_mark(self._user.capture_mark())
 
     async def stop(self) -> None:
-        """Finish what is under way, sync a last time and store the mark."""
+        """Finish what is under way, sync a last time and store the mark.
+
+        Raises:
+            DiskFailedError: The last sync failed.
+            DiskHungError: It has not returned in time.
+        """
         failed, self._ended = self._ended, True
         try:
             if not failed:
-                await self._loop.run_in_executor(self._thread, self._finish)
+                async with asyncio.timeout(STOP_MAX_S):
+                    await self._loop.run_in_executor(self._thread, self._finish)
+        except TimeoutError:
+            raise _hung() from None
         finally:
-            self._thread.shutdown()
-            self._mark_thread.shutdown()
+            self._let_go()
 
     def abort(self) -> None:
-        """Begin nothing more and release nothing more; waits for what runs in the threads."""
-        self._ended = True
-        self._held.clear()
-        self._thread.shutdown()
-        self._mark_thread.shutdown()
+        """Begin nothing more and release nothing more; waits for what runs in the threads.
+
+        Raises:
+            DiskHungError: It has not returned in time.
+        """
+        self.fail()
+        self._let_go()
+        if wait(self._running.copy(), STOP_MAX_S).not_done:
+            raise _hung()
+
+    def _let_go(self) -> None:
+        self._thread.shutdown(wait=False)
+        self._mark_thread.shutdown(wait=False)
 
     def fail(self) -> None:
         """Begin nothing more and release nothing more; does not wait."""
@@ -125,7 +146,12 @@ class Syncer:
             return
         self._syncing = True
         mark = self._user.capture_mark() if self._mark_is_due() else None
-        self._thread.submit(self._sync, mark)
+        self._run(self._thread, self._sync, mark)
+
+    def _run(self, thread: ThreadPoolExecutor, act: Callable[..., None], *given: object) -> None:
+        future = thread.submit(act, *given)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
 
     def _sync(self, mark: HighWater | None) -> None:
         """Run in the thread."""
@@ -165,7 +191,7 @@ class Syncer:
         if self._ended:
             return
         self._marking = True
-        self._mark_thread.submit(self._store_mark, mark)
+        self._run(self._mark_thread, self._store_mark, mark)
 
     def _store_mark(self, mark: HighWater) -> None:
         """Run in the thread of the mark."""
@@ -180,3 +206,7 @@ class Syncer:
         self._marking = False
         self._marked = sequence
         self._mark_due_at = self._loop.time() + MARK_INTERVAL_S
+
+
+def _hung() -> DiskHungError:
+    return DiskHungError(f"the disk has not synced within {STOP_MAX_S:g} s: it hangs")

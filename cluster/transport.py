@@ -9,63 +9,41 @@ and what an earlier one still brings is not delivered.
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
 import logging
 import random
 from collections.abc import Mapping
-from typing import Protocol
 
+from cluster.addresses import Address, bind_error, is_loopback
+from cluster.admission import Claim, misfit, outdated
+from cluster.complaints import Complaints
+from cluster.dialler import Dialler
 from cluster.faults import AddressError
-from cluster.handshake import PROTOCOL_VERSION, Hello, Kind
-from cluster.identity import BootstrapState
+from cluster.handshake import Hello, Kind, Refused, Standing
 from cluster.link import Limits, Link
 from cluster.messages import Message
+from cluster.peer_handler import PeerHandler
+from cluster.refusals import Reason, Refusal
+from cluster.tls import PeerTls, Session
+from cluster.vitals import Report
 from cluster.wire import FrameTooLargeError, encode
 
-Address = tuple[str, int]
-"""(host, port)."""
+__all__ = ["Address", "PeerHandler", "PeerTransport", "is_loopback"]
 
 _log = logging.getLogger(__name__)
 
 
-class PeerHandler(Protocol):
-    """What the transport tells its user; all calls come from the event loop."""
-
-    def hello(self, to: int) -> Hello:
-        """Return this node's hello as of now."""
-
-    def judge(self, hello: Hello) -> str | None:
-        """Say why a peer of the right id and version is still refused, None otherwise."""
-
-    def connected(self, peer: int, hello: Hello) -> None:
-        """Hear that a connection is live; an earlier one of the peer was reported closed."""
-
-    def disconnected(self, peer: int, reason: str) -> None:
-        """Hear, at once, that the live connection is gone."""
-
-    def state_said(self, peer: int, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Take a bootstrap state."""
-
-    def received(self, peer: int, message: Message) -> None:
-        """Take a message; it may be queued until `drained`."""
-
-    def drained(self) -> None:
-        """Act on what one read of a socket has brought."""
-
-
 class PeerTransport:
-    """Keeps one connection to every other voter.
+    """Keeps one connection to every other member.
 
     Args:
         node_id: This node.
-        addresses: Where each voter listens for peers, as this node reaches it.
+        addresses: Where each member listens for peers, as this node reaches it.
         bind: Where this node listens.
         handler: Who is told.
         rng: For the jitter of the pauses.
         limits: Bounds.
-        loopback_only: Refuse to listen to, or to dial, anything but this host. There is no
-            encryption yet, so nothing else is safe.
+        loopback_only: Refuse to listen to, or to dial, anything but this host without TLS.
+        tls: Certificates; None speaks in the clear.
     """
 
     def __init__(
@@ -78,22 +56,34 @@ class PeerTransport:
         rng: random.Random,
         limits: Limits | None = None,
         loopback_only: bool = True,
+        tls: PeerTls | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._node_id = node_id
         self._addresses = dict(addresses)
         self._bind = bind
         self._handler = handler
-        self._rng = rng
-        self._loopback_only = loopback_only
+        self._tls = tls
+        self._loopback_only = loopback_only and tls is None
         self._live: dict[int, Link] = {}
         self._links: set[Link] = set()
         self._epochs: dict[int, int] = {}
-        self._said: dict[str, str] = {}
-        self._state: tuple[BootstrapState, bytes | None] | None = None
+        self._complaints = Complaints()
+        self._standing: Standing | None = None
         self._encoded: tuple[Message, bytes] | None = None
         self._server: asyncio.Server | None = None
-        self._diallers: list[asyncio.Task[None]] = []
+        self._dialler = Dialler(
+            limits=self.limits, rng=rng, connect=self._connect, failed=self._unreachable
+        )
+        ask_s = self.limits.ask_s
+        self._asker = Dialler(
+            limits=self.limits._replace(redial_min_s=ask_s, redial_max_s=ask_s),
+            rng=rng,
+            connect=self._connect,
+            failed=lambda _peer, _error: None,
+            patience_s=ask_s,
+            wants=lambda peer: peer not in self._live,
+        )
         self._pinger: asyncio.TimerHandle | None = None
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -104,30 +94,28 @@ class PeerTransport:
         Raises:
             AddressError: The address cannot be bound, or is not of this host.
         """
-        others = [peer for peer in self._addresses if peer != self._node_id]
-        for host, port in (self._bind, *(self._addresses[peer] for peer in others)):
-            if self._loopback_only and not is_loopback(host):
+        for host, port in (self._bind, *self._others().values()):
+            if not self._safe(host):
                 raise AddressError(
-                    f"the peer address {host}:{port} is beyond loopback, and connections "
-                    "between nodes are not encrypted yet: use 127.0.0.1"
+                    f"the peer address {host}:{port} is beyond loopback, where nodes must speak "
+                    "TLS: make certificates with 'tq-node certificates', name them in raft.tls"
                 )
         host, port = self._bind
         try:
             self._server = await self._loop.create_server(lambda: Link(self, None), host, port)
         except OSError as error:
-            raise AddressError(_bind_error(host, port, error)) from error
+            raise AddressError(bind_error(host, port, error)) from error
         if self._ended:  # a peer was quicker, and what it said has ended this node
             self._server.close()
             return
-        for peer in others:
-            if peer < self._node_id:
-                self._diallers.append(self._loop.create_task(self._dial(peer)))
+        self._dial_members()
         self._ping(self._loop.time())
 
     async def stop(self) -> None:
         """Close everything; what was written has a second to leave."""
         self.abort(flush=True)
-        await asyncio.gather(*self._diallers, return_exceptions=True)
+        await self._dialler.stopped()
+        await self._asker.stopped()
         closing = [link.closed for link in self._links]
         if closing:
             await asyncio.wait(closing, timeout=1.0)
@@ -141,10 +129,33 @@ class PeerTransport:
             self._pinger.cancel()
         if self._server is not None:
             self._server.close()
-        for dialler in self._diallers:
-            dialler.cancel()
+        self._dialler.keep(())
+        self._asker.keep(())
         for link in list(self._links):
             link.end("stopping", flush=flush)
+
+    def set_members(self, addresses: Mapping[int, Address]) -> None:
+        """Reach and admit exactly these nodes from now on.
+
+        Connections with nodes that are not among them end once what was written has left;
+        a changed address counts from the next time it is dialled.
+
+        Args:
+            addresses: Where each member listens, as this node reaches it; this node's own
+                entry is not needed.
+        """
+        self._addresses = dict(addresses)
+        for link in list(self._links):
+            whose = link.dialled if link.hello is None else link.hello.node_id
+            if whose is not None and whose not in addresses:
+                link.end(f"node {whose} is not a member any more", flush=True)
+        if self._server is not None and not self._ended:
+            self._dial_members()
+
+    @property
+    def refusal_counts(self) -> Mapping[str, int]:
+        """Connections refused since the start, by reason (`cluster.refusals.Reason`)."""
+        return self._complaints.counts
 
     @property
     def connected(self) -> tuple[int, ...]:
@@ -176,36 +187,53 @@ class PeerTransport:
         """Close the connection to a peer; it is dialled again after a pause."""
         link = self._live.get(peer)
         if link is not None:
-            self._tell(f"drop {peer}", reason)
+            self._complaints.tell(f"drop {peer}", reason)
             link.end(reason)
 
     def forget_encoded(self) -> None:
         """Let go of the frame kept for the next peer."""
         self._encoded = None
 
-    def announce(self, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Tell everyone connected, and everyone who will be, the bootstrap state."""
-        self._state = (state, cluster_id)
-        for link in list(self._live.values()):
-            link.say_state(state, cluster_id)
+    def report(self, report: Report) -> None:
+        """Tell every connected peer of this node's vitals."""
+        if self._live:
+            frame = encode([int(Kind.REPORT), *report.to_list()])
+            for link in list(self._live.values()):
+                link.send(frame)
 
-    async def _dial(self, peer: int) -> None:
+    def announce(self, standing: Standing) -> None:
+        """Tell everyone connected, and everyone who will be, how this node stands."""
+        self._standing = standing
+        for link in list(self._live.values()):
+            link.say_state(standing)
+
+    def _others(self) -> dict[int, Address]:
+        return {peer: at for peer, at in self._addresses.items() if peer != self._node_id}
+
+    def _safe(self, host: str) -> bool:
+        return not self._loopback_only or is_loopback(host)
+
+    def _dial_members(self) -> None:
+        safe: list[int] = []
+        for peer, (host, port) in self._others().items():
+            if self._safe(host):
+                safe.append(peer)
+            elif peer < self._node_id:
+                text = f"node {peer} at {host}:{port} is beyond loopback: set raft.tls"
+                self._complaints.tell(f"dial {peer}", text)
+        self._dialler.keep(peer for peer in safe if peer < self._node_id)
+        # Who should dial this node and does not may have removed it: it says so when asked.
+        self._asker.keep(peer for peer in safe if peer > self._node_id)
+
+    async def _connect(self, peer: int) -> Link:
         host, port = self._addresses[peer]
-        pause_s = self.limits.redial_min_s
-        while True:
-            try:
-                async with asyncio.timeout(self.limits.handshake_s):
-                    _, link = await self._loop.create_connection(
-                        lambda: Link(self, peer), host, port
-                    )
-            except OSError as error:  # a timeout is one as well
-                self._tell(f"dial {peer}", f"cannot reach node {peer} at {host}:{port}: {error}")
-            else:
-                await link.closed
-                if link.hello is not None:
-                    pause_s = self.limits.redial_min_s
-            await asyncio.sleep(pause_s * (1 + self._rng.random() / 4))
-            pause_s = min(pause_s * 2, self.limits.redial_max_s)
+        _, link = await self._loop.create_connection(lambda: Link(self, peer), host, port)
+        return link
+
+    def _unreachable(self, peer: int, error: OSError) -> None:
+        host, port = self._addresses.get(peer, ("", 0))
+        text = f"cannot reach node {peer} at {host}:{port}: {error}"
+        self._complaints.tell(f"dial {peer}", text)
 
     def _ping(self, due_at: float) -> None:
         now = self._loop.time()
@@ -219,12 +247,6 @@ class PeerTransport:
         due_at = now + self.limits.ping_s
         self._pinger = self._loop.call_at(due_at, self._ping, due_at)
 
-    def _tell(self, subject: str, text: str) -> None:
-        """Log a difficulty once, until it changes."""
-        if self._said.get(subject) != text:
-            self._said[subject] = text
-            _log.warning("%s", text)
-
     # What links ask (see `LinkOwner`).
 
     def opened(self, link: Link) -> bool:
@@ -233,54 +255,33 @@ class PeerTransport:
         strangers = len(self._links) - len(self._live)
         return link.dialled is not None or strangers <= self.limits.strangers_max
 
+    def session(self, *, dialled: bool) -> Session | None:
+        """Return the TLS of a new connection, None when nodes speak in the clear."""
+        return self._tls.session(dialled=dialled) if self._tls else None
+
     def own_hello(self, to: int) -> Hello:
         """Return the hello of this node."""
         return self._handler.hello(to)
 
-    def judge(self, link: Link, hello: Hello) -> str | None:
+    def judge(self, link: Link, hello: Hello) -> Refusal | None:
         """Say why the peer is refused, None when it is welcome."""
         me, peer = self._node_id, hello.node_id
-        if hello.version != PROTOCOL_VERSION:
-            return (
-                f"node {peer} speaks version {hello.version}, node {me} {PROTOCOL_VERSION}: "
-                "run the same version on all nodes"
-            )
-        if hello.nonce == self._handler.hello(peer).nonce:
-            return (
-                f"node {me} has reached itself: the address of a peer is its own, "
-                f"{link.remote}: correct the list of peers"
-            )
-        if link.dialled is not None and peer != link.dialled:
-            return (
-                f"node {peer} answers at {link.remote}, where node {link.dialled} was expected: "
-                "correct the list of peers"
-            )
-        if peer == me:
-            return (
-                f"two nodes have the id {me}; the other one is at {link.remote}: "
-                "give each an id of its own"
-            )
-        if hello.to != me:
-            return (
-                f"node {peer} looks for node {hello.to} where node {me} answers: "
-                f"correct the list of peers of node {peer}"
-            )
+        nonce = self._handler.hello(peer).nonce
+        certified = (link.certified or 0) if link.is_proved else None
+        refusal = misfit(Claim(hello, me, nonce, link.dialled, link.remote, certified))
+        if refusal is not None:
+            return refusal
+        text = self._handler.judge(hello)
+        if text is not None:
+            return text if isinstance(text, Refusal) else Refusal(Reason.OTHER, text)
         if peer not in self._addresses:
-            return f"node {peer} is not a voter of node {me}: the lists of peers must be equal"
+            text = f"node {peer} is not a voter of node {me}: the lists of peers must be equal"
+            return Refusal(Reason.NOT_A_MEMBER, text)
         if link.dialled is None and peer < me:
-            return f"node {me} dials node {peer}, not the other way round"
-        return self._handler.judge(hello) or self._judge_rival(hello)
-
-    def _judge_rival(self, hello: Hello) -> str | None:
-        rival = self._live.get(hello.node_id)
-        if rival is not None and rival.hello is not None:
-            connected = rival.hello.incarnation
-            if hello.incarnation < connected:
-                return (
-                    f"node {hello.node_id} is connected in incarnation {connected}; "
-                    f"this is {hello.incarnation}, of another copy of its data directory"
-                )
-        return None
+            text = f"node {me} dials node {peer}, not the other way round"
+            return Refusal(Reason.MISDIRECTED, text)
+        rival = self._live.get(peer)
+        return outdated(hello, rival.hello.incarnation) if rival and rival.hello else None
 
     def live(self, link: Link) -> None:
         """Make a link the one of its peer."""
@@ -290,31 +291,43 @@ class PeerTransport:
             rival.end("replaced by a newer connection")
         self._live[link.peer] = link
         self._epochs[link.peer] = self._epochs.get(link.peer, 0) + 1
-        self._said.pop(f"dial {link.peer}", None)
-        if self._state is not None:
-            link.say_state(*self._state)
+        self._complaints.settle(f"dial {link.peer}")
+        if self._standing is not None:
+            link.say_state(self._standing)
         _log.info("node %d connected to node %d at %s", self._node_id, link.peer, link.remote)
         self._handler.connected(link.peer, link.hello)
 
-    def state_said(self, link: Link, state: BootstrapState, cluster_id: bytes | None) -> None:
-        """Pass a bootstrap state on."""
-        self._handler.state_said(link.peer, state, cluster_id)
+    def state_said(self, link: Link, standing: Standing) -> None:
+        """Pass on how a peer stands."""
+        self._handler.state_said(link.peer, standing)
 
     def message_came(self, link: Link, message: Message) -> None:
         """Pass a message on."""
         self._handler.received(link.peer, message)
 
+    def reported(self, link: Link, report: Report) -> None:
+        """Pass a report on."""
+        self._handler.reported(link.peer, report)
+
     def drained(self) -> None:
         """Pass the end of a read on."""
         self._handler.drained()
 
-    def refused(self, link: Link, reason: str) -> None:
-        """Log a refusal, once per text."""
-        self._tell(f"refusal {link.dialled}", reason)
+    def refused(self, link: Link, refusal: Refusal) -> None:
+        """Count a refusal, and log it once per text."""
+        self._complaints.count(refusal)
+        self._complaints.tell(f"refusal {link.dialled or link.remote}", refusal)
+
+    def refused_by(self, link: Link, refusal: Refused) -> None:
+        """Pass on what a peer said with its refusal."""
+        if link.dialled is not None and not self._ended:
+            self._handler.refused_by(link.dialled, refusal)
 
     def gone(self, link: Link, reason: str) -> None:
         """Forget a link; its peer is told of at once."""
         self._links.discard(link)
+        if isinstance(reason, Refusal):
+            self._complaints.count(reason)
         if link.hello is not None and self._live.get(link.peer) is link:
             del self._live[link.peer]
             _log.info(
@@ -322,20 +335,5 @@ class PeerTransport:
             )
             self._handler.disconnected(link.peer, reason)
         elif reason != "refused":
-            self._tell(f"link {link.dialled}", f"connection with {link.remote} ended: {reason}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reachable from this host alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bind_error(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"the peer address {host}:{port} is in use: stop what listens there"
-    return f"the peer address {host}:{port} cannot be bound: {error.strerror}"
+            text = f"the connection with {link.remote} ended: {reason}"
+            self._complaints.tell(f"link {link.dialled or link.remote}", text)

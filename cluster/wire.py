@@ -16,7 +16,7 @@ import msgpack
 FRAME_MAX_BYTES = 32 << 20
 """Largest body between nodes that know each other, unless configured otherwise."""
 
-HANDSHAKE_MAX_BYTES = 4096
+HANDSHAKE_MAX_BYTES = 16384
 """Largest body before the handshake is over."""
 
 _HEAD = struct.Struct(">II")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 from typing import NamedTuple
@@ -81,3 +82,18 @@ def _ip6(text: str) -> str:
         return str(ipaddress.IPv6Address(text))
     except ValueError:
         raise ValueError(f"{text[:60]!r} is not an IPv6 address") from None
+
+
+def listen_error(kind: str, address: Address, error: OSError, *, flag: str) -> OSError:
+    """Return the error for an address that cannot be listened on, with what to do about it.
+
+    Args:
+        kind: Whose address: `client` or `HTTP`.
+        address: As it was configured.
+        error: What the system said.
+        flag: Where another one can be given.
+    """
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"stop what listens there, or choose another port with {flag} HOST:PORT"
+        return OSError(f"the {kind} address {address} is in use: {remedy}")
+    return OSError(f"the {kind} address {address} cannot be used: {error}")

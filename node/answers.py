@@ -36,6 +36,19 @@ class Answers:
     def __init__(self, leadership: Leadership, *, count: Callable[[str, str], None]) -> None:
         self._leadership = leadership
         self._count = count
+        self._held: list[tuple[Session, int, int]] | None = None
+        """Redirects that wait for the new leader's name: (session, type, request id)."""
+
+    def hold_redirects(self) -> None:
+        """Keep redirects from now on: leadership is on its way to another node."""
+        if self._held is None:
+            self._held = []
+
+    def release_redirects(self) -> None:
+        """Send what was kept, with the leader as it is known now."""
+        held, self._held = self._held or [], None
+        for session, type_, request_id in held:
+            self.redirect(session, type_, request_id)
 
     def ack(self, session: Session, type_: int, fields: Sequence[object]) -> None:
         """Answer with success.
@@ -68,6 +81,9 @@ class Answers:
 
     def redirect(self, session: Session, type_: int, request_id: int) -> None:
         """Name the leader: this node does not lead."""
+        if self._held is not None:
+            self._held.append((session, type_, request_id))
+            return
         self._count(_NAMES[type_], "REDIRECT")
         leadership = self._leadership
         address = "" if leadership.leads else leadership.leader_address
@@ -75,7 +91,7 @@ class Answers:
 
     def not_accepted(self, session: Session, type_: int, request_id: int) -> None:
         """Say that the request certainly has no effect, and where to try again."""
-        if not self._leadership.leads:
+        if not self._leadership.leads or self._held is not None:
             self.redirect(session, type_, request_id)
             return
         self.nack(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from cluster.configuration import ChangeRefusal, Configuration
 from cluster.interface import DropReason, Status
 from node.answers import Answers
 from node.claims import Claims
@@ -17,6 +18,7 @@ from node.door import Door
 from node.leadership import Leadership
 from node.leases import LeaseKeeper
 from node.lessons import Lessons
+from node.members import Members
 from node.proposer import Batch, Proposer, Request
 from node.queries import Queries
 from node.reads import Barriers
@@ -72,7 +74,9 @@ class Broker:
         )
         self._answers = Answers(self.leadership, count=observer.count_request)
         self._workers = Workers()
-        self._door = Door(machine, payload_max_bytes=rules.payload_max_bytes)
+        self._door = Door(
+            machine, payload_max_bytes=rules.payload_max_bytes, disk_low=around.disk_low
+        )
         self._barriers = Barriers(consensus.read_barrier, around.schedule)
         self._timekeeper = Timekeeper(
             machine, leases=self.leases, compaction_s=rules.compaction_s, seed=rules.seed
@@ -101,6 +105,12 @@ class Broker:
             applied_index=around.applied_index,
             now_s=now_s,
         )
+        self._members = Members(
+            consensus.change_members,
+            answers=self._answers,
+            peer_addresses=around.peer_addresses,
+            reachable=around.reachable,
+        )
         self.dispatcher = Dispatcher(
             leadership=self.leadership,
             answers=self._answers,
@@ -108,10 +118,12 @@ class Broker:
             proposer=self.proposer,
             claims=self.claims,
             queries=self.queries,
+            members=self._members,
             welcome=self._welcome,
             now_s=now_s,
         )
         self._take_over_at_s: float | None = None
+        self._handing_over = False
         self._lessons = Lessons(
             door=self._door,
             leases=self.leases,
@@ -148,6 +160,18 @@ class Broker:
         """Go on with the reads behind a barrier."""
         self._barriers.passed(context, ok=ok)
 
+    def change_done(self, context: object, index: int, refusal: ChangeRefusal | None) -> None:
+        """Answer who wanted the members changed."""
+        self._members.done(context, index, refusal)
+
+    def members_changed(self, configuration: Configuration, index: int) -> None:
+        """Let the node say who belongs to the cluster now."""
+        self._around.members_changed(configuration, index)
+
+    def removed(self, index: int) -> None:
+        """End the process in good order: the cluster goes on without it."""
+        self._around.removed(index)
+
     def role_changed(self, status: Status) -> None:
         """Begin or end a term of leadership."""
         self._around.role_changed(status)
@@ -163,6 +187,8 @@ class Broker:
             self._stand_down()
         if leads and (not led or status.term != term):
             self._lead()
+        if self._handing_over and self.has_handed_over:
+            self.end_hand_over()
 
     def fatal(self, text: str) -> None:
         """End the process: an invariant is broken."""
@@ -182,7 +208,28 @@ class Broker:
         for command in self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms()):
             self._propose(command)
 
-    # ------------------------------------------------------------ draining
+    # ------------------------------------------------------------ handing over, draining
+
+    @property
+    def has_handed_over(self) -> bool:
+        """Whether another node leads, and clients can be told where."""
+        return not self.leadership.leads and bool(self.leadership.leader_address)
+
+    def begin_hand_over(self) -> None:
+        """Keep what comes from now on; what is under way goes on.
+
+        Neither refused nor dropped: in a moment the new leader is known, and every client
+        that waits is sent straight to it.
+        """
+        self._handing_over = True
+        self._answers.hold_redirects()
+        self.dispatcher.hold()
+
+    def end_hand_over(self) -> None:
+        """Send clients to the new leader; serve them here if there is none."""
+        self._handing_over = False
+        self._answers.release_redirects()
+        self.dispatcher.go_on()
 
     def drain(self) -> None:
         """Refuse new work and send away what is parked; what is under way goes on."""

@@ -23,8 +23,10 @@ from structlog.typing import FilteringBoundLogger
 
 from node import logs
 from node.addresses import Address
+from node.certificates import certificates
 from node.config import KEYS, LOG_LEVELS, Config
 from node.config_load import ENV_CONFIG, ConfigError, Flag, Key, Loaded, load
+from node.config_values import TlsFiles
 from node.version import version
 
 HEALTHCHECK_TIMEOUT_S = 3.0
@@ -61,6 +63,12 @@ class _Invocation:
     "Without it: a queue of a single node.",
 )
 @click.option(
+    "--join",
+    metavar="LIST",
+    help="In place of --peers, for a node that comes into a running cluster: Raft addresses of "
+    "some of its members and of this node. It waits until `tq-admin cluster add` names it.",
+)
+@click.option(
     "--config",
     "path",
     metavar="FILE",
@@ -68,6 +76,12 @@ class _Invocation:
     type=click.Path(path_type=Path),
     help="YAML configuration.",
     show_envvar=True,
+)
+@click.option(
+    "--tls",
+    metavar="FILES",
+    help="Certificates for the connections between nodes: ca=FILE,certificate=FILE,key=FILE. "
+    "Needed as soon as a node is on another host; 'tq-node certificates' makes them.",
 )
 @click.option("--data", metavar="DIR", help="Directory of this node's data.")
 @click.option("--listen", metavar="HOST:PORT", help="Where clients and workers connect.")
@@ -80,6 +94,8 @@ def cli(
     *,
     node_id: str | None,
     peers: str | None,
+    join: str | None,
+    tls: str | None,
     path: Path | None,
     data: str | None,
     listen: str | None,
@@ -94,6 +110,8 @@ def cli(
     given = {
         "--id": (("raft", "node_id"), node_id),
         "--peers": (("raft", "peers"), peers),
+        "--join": (("raft", "join"), join),
+        "--tls": (("raft", "tls"), tls),
         "--data": (("persistence", "data_dir"), data),
         "--log-level": (("monitoring", "log_level"), log_level),
         "--json-logs" if json_logs else "--no-json-logs": (
@@ -149,6 +167,9 @@ def healthcheck(invocation: _Invocation, *, address: str | None) -> None:
         click.echo(f"tq-node: {target}: {flaw}", err=True)
         raise click.exceptions.Exit(1)
     click.echo("ok")
+
+
+cli.add_command(certificates)
 
 
 @cli.command("version")
@@ -270,6 +291,8 @@ def _yaml(value: object) -> str:
         return str(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, TlsFiles):
+        return _yaml(value._asdict())
     if isinstance(value, tuple) and not isinstance(value, Address):
         return "[" + ", ".join(_yaml(inner) for inner in value) + "]"
     text = yaml.safe_dump(str(value), width=sys.maxsize, allow_unicode=True)

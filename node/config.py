@@ -20,6 +20,7 @@ from node.config_values import (
     OptionalDirectory,
     OptionalHost,
     OptionalPort,
+    OptionalTlsFiles,
     Peers,
     Port,
     Truth,
@@ -28,6 +29,7 @@ from node.config_values import (
     duration,
     duration_range,
     size,
+    size_or_auto,
     whole,
 )
 from node.quantities import Duration, Size
@@ -77,12 +79,17 @@ class Persistence(_Section):
         completed_task_retention: How long a finished task stays readable.
         compaction_interval: How often tasks past their retention are swept away.
         sync: Whether an answer waits for the disk. False is for throw-away single nodes.
+        ballast: Size of a file that is given up when the disk is full; 0B for none.
+        disk_low: Free space below which no new tasks are taken; None means a twentieth of the
+            disk, at least 1 GiB.
     """
 
     data_dir: OptionalDirectory = None
     completed_task_retention: Annotated[Duration, duration("1m", "365d")] = Duration(7 * _DAY_MS)
     compaction_interval: Annotated[Duration, duration("1s", "7d")] = Duration(3_600_000)
     sync: Truth = True
+    ballast: Annotated[Size, size("0B", "1TiB")] = Size(256 * 2**20)
+    disk_low: Annotated[Size | None, size_or_auto("0B", "1024TiB")] = None
 
 
 class Raft(_Section):
@@ -91,10 +98,15 @@ class Raft(_Section):
     Attributes:
         node_id: This node's number among the peers.
         peers: Raft address of every voter, this node included; empty means a single node.
+            Counts until the cluster is founded; from then on the cluster keeps the list.
+        join: Raft addresses of members of a running cluster, and of this node, which waits
+            there until it is added; in place of `peers`.
         host: Where the Raft listener binds; None means the host of the own peer entry.
         port: Port of the Raft listener; None means the port of the own peer entry.
         peer_addresses: Where to dial some peers instead of their listed address (proxies,
             address translation).
+        tls: Certificates for the connections between nodes; needed as soon as one of their
+            addresses is beyond this host.
         election_timeout: A follower that hears nothing stands for election after a random
             time in this range.
         heartbeat_interval: How often a leader speaks when it has nothing to say.
@@ -105,9 +117,11 @@ class Raft(_Section):
 
     node_id: NodeId = 1
     peers: Peers = Field(default_factory=dict)
+    join: Peers = Field(default_factory=dict)
     host: OptionalHost = None
     port: OptionalPort = None
     peer_addresses: Peers = Field(default_factory=dict)
+    tls: OptionalTlsFiles = None
     election_timeout: Annotated[tuple[Duration, Duration], duration_range("50ms", "60s")] = (
         Duration(500),
         Duration(1000),
@@ -183,13 +197,23 @@ class Config(_Section):
         return self.raft.node_id
 
     @property
+    def joins(self) -> bool:
+        """Whether this node waits to be let into a running cluster."""
+        return bool(self.raft.join)
+
+    @property
+    def listed(self) -> dict[int, Address]:
+        """Raft address of every node that this one is told of, itself included."""
+        return self.raft.join or self.raft.peers
+
+    @property
     def voters(self) -> tuple[int, ...]:
-        """Ids of all voters in ascending order, this node included."""
-        return tuple(sorted(self.raft.peers)) or (self.node_id,)
+        """Ids of those who found the cluster in ascending order; none when this node joins."""
+        return () if self.joins else tuple(sorted(self.raft.peers)) or (self.node_id,)
 
     @property
     def is_single_node(self) -> bool:
-        """Whether this node is its own quorum and needs no Raft listener."""
+        """Whether this node begins as its own quorum."""
         return len(self.voters) == 1
 
     @property
@@ -209,10 +233,10 @@ class Config(_Section):
 
     @property
     def raft_listen(self) -> Address | None:
-        """Where the Raft listener binds; None for a single node."""
-        if self.is_single_node:
+        """Where the Raft listener binds; None for a single node that lists no peers."""
+        if not self.listed:
             return None
-        own = self.raft.peers[self.node_id]
+        own = self.listed[self.node_id]
         return Address(self.raft.host or own.host, self.raft.port or own.port)
 
     @property
@@ -220,7 +244,7 @@ class Config(_Section):
         """Where to reach each other voter, overrides applied."""
         return {
             peer: self.raft.peer_addresses.get(peer, address)
-            for peer, address in self.raft.peers.items()
+            for peer, address in self.listed.items()
             if peer != self.node_id
         }
 

@@ -32,6 +32,7 @@ class Conflict(NamedTuple):
 
 _NODE_ID: Key = ("raft", "node_id")
 _PEERS: Key = ("raft", "peers")
+_JOIN: Key = ("raft", "join")
 
 
 def conflicts(config: Config, *, given: Collection[Key]) -> list[Conflict]:
@@ -57,7 +58,7 @@ def warnings(config: Config, *, given: Collection[Key]) -> list[str]:
     """What is allowed and probably not meant."""
     found = []
     count = len(config.voters)
-    if count % 2 == 0:
+    if count and count % 2 == 0:
         found.append(
             f"raft.peers: {count} voters bear the loss of {(count - 1) // 2}, no more than "
             f"{count - 1} would: use an odd number"
@@ -67,7 +68,7 @@ def warnings(config: Config, *, given: Collection[Key]) -> list[str]:
             "persistence.sync: false: a power failure or a crash of the system loses tasks "
             "that were accepted"
         )
-    if config.is_single_node:
+    if config.raft_listen is None:
         found += [
             f"raft.{key}: has no effect on a single node (raft.peers names no other)"
             for key in ("host", "port", "peer_addresses")
@@ -77,27 +78,42 @@ def warnings(config: Config, *, given: Collection[Key]) -> list[str]:
 
 
 def _membership(config: Config, *, given: Collection[Key]) -> Iterator[Conflict]:
-    peers = config.raft.peers
+    peers, listing = config.listed, _listing(config)
+    name = ".".join(listing)
     ids = ", ".join(str(peer) for peer in sorted(peers))
+    if config.raft.join and config.raft.peers:
+        yield Conflict(
+            (_JOIN, _PEERS),
+            "raft.join is for a node that comes into a running cluster, raft.peers for the nodes "
+            "that found one: give one of the two",
+        )
+    if set(config.raft.join) == {config.node_id}:
+        yield Conflict((_JOIN,), "names this node alone: which members is it to reach?")
     if peers and _NODE_ID not in given:
-        yield Conflict((_NODE_ID, _PEERS), f"is missing: which of the peers {ids} is this node?")
+        yield Conflict((_NODE_ID, listing), f"is missing: which of the peers {ids} is this node?")
     elif peers and config.node_id not in peers:
-        yield Conflict((_NODE_ID, _PEERS), f"is {config.node_id}, but raft.peers lists only {ids}")
+        yield Conflict((_NODE_ID, listing), f"is {config.node_id}, but {name} lists only {ids}")
     for peer in sorted(set(config.raft.peer_addresses) - set(peers)):
-        if peers:
+        # Members that came later are in no list.
+        if peers and not config.joins:
             text = f"names node {peer}, but raft.peers lists only {ids}"
             yield Conflict((("raft", "peer_addresses"), _PEERS), text)
     seen: dict[tuple[str, int], int] = {}
     for peer, address in sorted(peers.items()):
         other = seen.setdefault(address.key, peer)
         if other != peer:
-            yield Conflict((_PEERS,), f"nodes {other} and {peer} have the same address {address}")
+            yield Conflict((listing,), f"nodes {other} and {peer} have the same address {address}")
     if len(peers) > 1 and not config.persistence.sync:
         yield Conflict(
-            (("persistence", "sync"), _PEERS),
+            (("persistence", "sync"), listing),
             "must be true with more than one node: a node that forgets what it acknowledged or "
             "whom it voted for can lose tasks the whole cluster accepted",
         )
+
+
+def _listing(config: Config) -> Key:
+    """The key whose list of nodes counts."""
+    return _JOIN if config.joins else _PEERS
 
 
 def _loopback(config: Config) -> Iterator[Conflict]:
@@ -105,17 +121,15 @@ def _loopback(config: Config) -> Iterator[Conflict]:
         ((("broker", "host"),), config.broker.host),
         ((("api", "host"),), config.api.host),
     ]
-    if config.raft.host is not None:
-        hosts.append(((("raft", "host"),), config.raft.host))
-    elif config.node_id in config.raft.peers and not config.is_single_node:
-        hosts.append(((_PEERS, _NODE_ID), config.raft.peers[config.node_id].host))
     for keys, host in hosts:
         if not is_loopback(host):
             yield Conflict(
                 keys,
                 f"this node would listen on {host}, which other machines may reach, and this "
-                "version has neither TLS nor authentication: use 127.0.0.1, ::1 or localhost",
+                "version has neither TLS nor authentication for clients: use 127.0.0.1, ::1 or "
+                "localhost",
             )
+    yield from _peers_in_the_clear(config)
     if config.auth.enabled:
         yield Conflict(
             (("auth", "enabled"),),
@@ -124,15 +138,41 @@ def _loopback(config: Config) -> Iterator[Conflict]:
         )
 
 
+def _peers_in_the_clear(config: Config) -> Iterator[Conflict]:
+    if config.raft.tls is not None:
+        return
+    listing, node_id = _listing(config), config.node_id
+    hosts: list[tuple[tuple[Key, ...], str]] = []
+    if config.raft.host is not None:
+        hosts.append(((("raft", "host"),), config.raft.host))
+    for peer, address in sorted(config.listed.items()):
+        # Where the own address is overridden it is for the others to reach.
+        if peer != node_id or config.raft.host is None:
+            hosts.append(((listing, _NODE_ID), address.host))
+    hosts += [
+        ((("raft", "peer_addresses"),), address.host)
+        for _, address in sorted(config.raft.peer_addresses.items())
+    ]
+    for keys, host in hosts:
+        if not is_loopback(host):
+            yield Conflict(
+                (*keys, ("raft", "tls")),
+                f"names {host}, which is beyond this host, and between hosts nodes must speak "
+                "TLS: make certificates with 'tq-node certificates authority DIR' and 'tq-node "
+                f"certificates issue DIR --id {node_id}', and name them in raft.tls",
+            )
+            return  # one is enough to say what is missing
+
+
 def _ports(config: Config) -> Iterator[Conflict]:
     listeners: list[tuple[tuple[Key, ...], str, Address]] = []
-    raft = config.raft_listen
+    raft, listing = config.raft_listen, _listing(config)
     if raft is not None:
-        keys: tuple[Key, ...] = (("raft", "port"), ("raft", "host"), _PEERS)
+        keys: tuple[Key, ...] = (("raft", "port"), ("raft", "host"), listing)
         listeners.append((keys, "the Raft listener", raft))
-    for peer, address in sorted(config.raft.peers.items()):
+    for peer, address in sorted(config.listed.items()):
         if peer != config.node_id:
-            listeners.append(((_PEERS,), f"node {peer}", address))
+            listeners.append(((listing,), f"node {peer}", address))
     listeners.append(
         ((("broker", "port"), ("broker", "host")), "the client listener", config.client_listen)
     )
@@ -143,7 +183,7 @@ def _ports(config: Config) -> Iterator[Conflict]:
             continue
         other, other_keys = seen.setdefault(address.key, (name, keys))
         # Peers among themselves are a rule of their own.
-        if other != name and not (keys == other_keys == (_PEERS,)):
+        if other != name and not (keys == other_keys == (listing,)):
             yield Conflict(
                 (*keys, *other_keys), f"{address} is used twice: by {other} and by {name}"
             )

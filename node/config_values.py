@@ -7,10 +7,11 @@ arrive as `Text` and are converted.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, PlainValidator
 
@@ -27,6 +28,23 @@ class Text(str):
     """A value from a source that knows only text."""
 
     __slots__ = ()
+
+
+class TlsFiles(NamedTuple):
+    """Where a node's certificates are.
+
+    Attributes:
+        ca: Certificates of the authorities whose nodes are accepted.
+        certificate: This node's.
+        key: Its private key.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={path}" for name, path in self._asdict().items())
 
 
 def shown(value: object) -> str:
@@ -132,6 +150,18 @@ def _truth(value: object) -> bool:
     return value
 
 
+def size_or_auto(least: str, most: str) -> PlainValidator:
+    """A `Size` from ``least`` to ``most``, or None for ``auto``."""
+    low, high = Size.parse(least), Size.parse(most)
+
+    def read(value: object) -> Size | None:
+        if value is None or (isinstance(value, str) and value.lower() == "auto"):
+            return None
+        return _within(value, low=low, high=high)
+
+    return PlainValidator(read)
+
+
 def _truth_or_auto(value: object) -> bool | None:
     if value is None or (isinstance(value, str) and value.lower() == "auto"):
         return None
@@ -153,6 +183,35 @@ def _directory(value: object) -> Path:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise _wrong("must be the path of a directory", value)
     return Path(str(value)).expanduser()
+
+
+def _file(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise _wrong("must be the path of a file", value)
+    return Path(str(value)).expanduser()
+
+
+def _tls_files(value: object) -> TlsFiles | None:
+    if value is None or isinstance(value, TlsFiles):
+        return value
+    if isinstance(value, str):
+        parts = [part.strip().partition("=") for part in value.split(",")]
+        value = {name: path for name, equals, path in parts if equals}
+        if len(value) != len(parts):
+            raise ValueError("must be ca=FILE,certificate=FILE,key=FILE")
+    if not isinstance(value, dict):
+        raise _wrong("must name the files ca, certificate and key", value)
+    for name in value:
+        if name not in TlsFiles._fields:
+            near = difflib.get_close_matches(str(name), TlsFiles._fields, n=1, cutoff=0.3)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ValueError(f"does not know {shown(name)}{hint}: it names ca, certificate, key")
+    for name in TlsFiles._fields:
+        if name not in value:
+            raise ValueError(f"lacks '{name}': it names ca, certificate and key")
+    return TlsFiles(**{name: _file(path) for name, path in value.items()})
 
 
 def _peer_address(value: object) -> Address:
@@ -198,5 +257,6 @@ Directory = Annotated[Path, PlainValidator(_directory)]
 OptionalDirectory = Annotated[Path | None, PlainValidator(_optional(_directory))]
 PeerAddress = Annotated[Address, PlainValidator(_peer_address)]
 OptionalAddress = Annotated[Address | None, PlainValidator(_optional(_peer_address))]
+OptionalTlsFiles = Annotated[TlsFiles | None, PlainValidator(_tls_files)]
 NodeId = Annotated[int, whole(1, VOTER_ID_MAX)]
 Peers = Annotated[dict[NodeId, PeerAddress], BeforeValidator(_split_peers)]

@@ -13,6 +13,7 @@ from node.answers import Answers
 from node.claims import Claims
 from node.door import Door
 from node.leadership import Leadership
+from node.members import Members
 from node.proposer import Proposer, Request
 from node.queries import Queries
 from node.requests import RequestError, parse_hello, request_id_of
@@ -58,6 +59,7 @@ class Dispatcher:
         proposer: Takes admitted commands.
         claims: Takes admitted claims.
         queries: Answers what enters no log.
+        members: Takes changes of the members.
         welcome: The info map of an accepted HELLO.
         now_s: The monotonic clock, seconds.
     """
@@ -71,6 +73,7 @@ class Dispatcher:
         proposer: Proposer,
         claims: Claims,
         queries: Queries,
+        members: Members,
         welcome: Callable[[], Mapping[str, object]],
         now_s: Callable[[], float],
     ) -> None:
@@ -83,17 +86,20 @@ class Dispatcher:
         self._welcome = welcome
         self._now_s = now_s
         self._draining = False
+        self._held: list[tuple[Session, int, bytes]] | None = None
+        """Commands that wait while leadership is on its way to another node."""
         self._any_node: dict[int, Callable[[Session, bytes], None]] = {
             Type.HELLO: self._hello,
             Type.HEARTBEAT: self._heartbeat,
+            Type.QUERY_STATUS: self._status,
             Type.NODE_STATUS: queries.node_status,
             Type.DIGEST: queries.digest,
         }
         self._leader_only: dict[int, Callable[[Session, bytes], None]] = {
-            Type.QUERY_STATUS: queries.status,
             Type.WAIT_RESULT: queries.wait,
             Type.GET_STATS: queries.statistics,
             Type.LIST_WORKERS: queries.workers,
+            Type.CHANGE_MEMBERS: members.change,
         }
         # Each takes the command its type decodes to.
         self._admit: dict[int, Callable[[Any], None]] = {
@@ -130,6 +136,19 @@ class Dispatcher:
         """Refuse new work from now on."""
         self._draining = True
 
+    def hold(self) -> None:
+        """Keep commands from now on, neither taken nor refused."""
+        if self._held is None:
+            self._held = []
+
+    def go_on(self) -> None:
+        """Handle what was kept, as if it came now."""
+        held, self._held = self._held or [], None
+        for session, message_type, body in held:
+            session.settle(len(body))
+            if not session.closed:
+                self.receive(session, message_type, body)
+
     def _receive(self, session: Session, message_type: int, body: bytes) -> None:
         if not session.accepted and message_type != Type.HELLO:
             self._refuse_stranger(session, message_type)
@@ -149,6 +168,10 @@ class Dispatcher:
             self._answers.redirect(session, message_type, request_id_of(body))
 
     def _logged(self, session: Session, type_: int, body: bytes) -> None:
+        if self._held is not None:
+            session.begin(len(body))
+            self._held.append((session, type_, body))
+            return
         if not self._leadership.leads:
             self._answers.redirect(session, type_, request_id_of(body))
             return
@@ -193,6 +216,9 @@ class Dispatcher:
 
     def _heartbeat(self, session: Session, body: bytes) -> None:
         self._queries.heartbeat(session, body, leads=self._leadership.leads)
+
+    def _status(self, session: Session, body: bytes) -> None:
+        self._queries.status(session, body, leads=self._leadership.leads)
 
     def _refuse_stranger(self, session: Session, message_type: int) -> None:
         self._answers.nack(

@@ -7,6 +7,7 @@ on its way, and only ids nobody knows are refused for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from node.requests import RequestError
@@ -15,6 +16,7 @@ from statemachine import Claim, Machine, NewTask, Progress, Submit, SubmitBatch,
 from tq.protocol import Code
 
 QUEUE_FULL_RETRY_MS: Final = 1000
+DISK_FULL_RETRY_MS: Final = 5000
 PROGRESS_INTERVAL_S: Final = 1.0
 _REPORTS_KEPT_MAX: Final = 10_000
 
@@ -25,10 +27,18 @@ class Door:
     Args:
         machine: Its applied state is read, never changed.
         payload_max_bytes: Largest payload or result of a task.
+        disk_low: Says whether the disk has no room for new tasks.
     """
 
-    def __init__(self, machine: Machine, *, payload_max_bytes: int) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        payload_max_bytes: int,
+        disk_low: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._machine = machine
+        self._disk_low = disk_low
         self._payload_max_bytes = payload_max_bytes
         self._coming: dict[QueueKey, int] = {}
         """Admitted tasks that are not applied yet, by queue."""
@@ -39,10 +49,12 @@ class Door:
         """Admit one task and count it as coming.
 
         Raises:
-            RequestError: TOO_LARGE or QUEUE_FULL.
+            RequestError: TOO_LARGE, DISK_FULL or QUEUE_FULL.
         """
         if len(command.payload) > self._payload_max_bytes:
             raise self._too_large("payload", command.request_id)
+        if self._disk_low() and not self._machine.knows(command.task_id):
+            raise self._disk_full(command.request_id)
         key = command.kind.queue_key
         coming = self._coming.get(key, 0)
         if self._is_full(key) and not self._machine.knows(command.task_id):
@@ -52,14 +64,17 @@ class Door:
     def submit_batch(self, command: SubmitBatch) -> None:
         """Admit a batch as a whole, and count its tasks as coming.
 
-        It is refused for a full queue only when every one of its tasks would be.
+        It is refused for a full queue only when every one of its tasks would be, and for a
+        full disk when any one would be.
 
         Raises:
-            RequestError: TOO_LARGE or QUEUE_FULL.
+            RequestError: TOO_LARGE, DISK_FULL or QUEUE_FULL.
         """
         tasks = command.tasks
         if any(len(task.payload) > self._payload_max_bytes for task in tasks):
             raise self._too_large("payload", command.request_id)
+        if self._disk_low() and not all(self._machine.knows(task.task_id) for task in tasks):
+            raise self._disk_full(command.request_id)
         if self._all_refused(tasks):
             raise self._queue_full(tasks[0].kind.queue_key, command.request_id)
         for task in tasks:
@@ -141,6 +156,14 @@ class Door:
             Code.TOO_LARGE,
             f"{field} is longer than {self._payload_max_bytes} bytes",
             request_id=request_id,
+        )
+
+    def _disk_full(self, request_id: int) -> RequestError:
+        return RequestError(
+            Code.DISK_FULL,
+            "the disk has no room for new tasks; those that are there go on",
+            request_id=request_id,
+            retry_after_ms=DISK_FULL_RETRY_MS,
         )
 
     def _queue_full(self, key: QueueKey, request_id: int) -> RequestError:

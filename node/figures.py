@@ -38,6 +38,7 @@ def node_status(
         connections: Open client connections.
     """
     index, chain = machine.digest_chain
+    known = sorted(status.members.items())
     client_address, http_address = addresses.get(status.node_id, ("", ""))
     return {
         "node_id": status.node_id,
@@ -54,6 +55,9 @@ def node_status(
         "digest_index": index,
         "log_time_ms": machine.log_time_ms,
         "voters": list(status.voters),
+        "learners": list(status.learners),
+        "configuration_index": status.configuration_index,
+        "members": {str(peer): f"{_host(host)}:{port}" for peer, (host, port) in known},
         "client_address": client_address,
         "http_address": http_address,
         "connections": connections,
@@ -81,10 +85,15 @@ def _peer(
         "connected": peer.connected,
         "last_seen_ms": peer.last_seen_ms,
         "amnesiac": peer.amnesiac,
+        "voter": peer.voter,
     }
     if leads:
         known |= {"match_index": peer.match_index, "lag": peer.lag}
     return known
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def task_facts(machine: Machine) -> TaskFacts:

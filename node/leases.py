@@ -66,6 +66,8 @@ class LeaseKeeper:
         self._expiring: set[int] = set()
         """Tokens whose expiry was proposed. Telling their worker that they were renewed
         would promise time the entry under way takes away."""
+        self._ending: set[int] = set()
+        """Sessions whose expiry was proposed: dead to this leader, for the same reason."""
         self._counting = False
 
     @property
@@ -84,8 +86,12 @@ class LeaseKeeper:
         return len(self._sessions)
 
     def is_alive(self, session: int) -> bool:
-        """Say whether a worker session is registered, as far as this leader was told."""
-        return session in self._sessions
+        """Say whether a worker session is registered, as far as this leader was told.
+
+        One whose expiry is under way is not: a worker told otherwise would lose, without
+        notice, what it claims now.
+        """
+        return session in self._sessions and session not in self._ending
 
     def take_over(self, leases: Iterable[Lease], sessions: Iterable[int], *, now_s: float) -> None:
         """Start a full period for everything alive: this node leads, its no-op is applied."""
@@ -101,6 +107,7 @@ class LeaseKeeper:
         self._leases.clear()
         self._sessions.clear()
         self._expiring.clear()
+        self._ending.clear()
         self._counting = False
 
     def granted(self, token: int, *, lease_ms: int, now_s: float) -> None:
@@ -128,6 +135,7 @@ class LeaseKeeper:
     def deregistered(self, session: int) -> None:
         """Forget a worker session."""
         self._sessions.discard(session)
+        self._ending.discard(session)
 
     def renew(self, session: int, tokens: Iterable[int], *, now_s: float) -> list[int] | None:
         """Renew what `session` still holds of `tokens`.
@@ -176,6 +184,8 @@ class LeaseKeeper:
         """
         silent = self._sessions.pop_due(now_s, limit=SESSIONS_MAX)
         dead = [session for session in silent if is_registered(session)]
+        self._ending.difference_update(silent)
+        self._ending.update(dead)
         for session in dead:
             self._sessions.set(session, now_s + _RETRY_S)
         return dead

@@ -11,10 +11,9 @@ dashboard takes ``max by``, never ``sum``. ``docs/metrics.md`` says what each on
 from __future__ import annotations
 
 import platform
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
@@ -26,6 +25,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+
+from node.histogram import Histogram
+from node.peer_facts import PeerFacts, peer_samples
 
 QUEUE_LABELS_MAX = 200
 OTHER_QUEUES = "_other"
@@ -92,37 +94,17 @@ class Sources:
         raft: The engine's status; None while there is none.
         tasks: The machine's figures; None while there are none.
         connections: Open client connections.
+        peers: What the connections to other nodes have brought up; None while there are
+            none.
+        disk: Free bytes, and whether new tasks are refused for want of them; None while the
+            disk is not open.
     """
 
     raft: Callable[[], RaftFacts | None]
     tasks: Callable[[], TaskFacts | None]
     connections: Callable[[], int]
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Counts by bucket; observed on the event loop only."""
-
-    bounds_s: tuple[float, ...]
-    counts: list[int] = field(init=False)
-    sum_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds_s) + 1)
-
-    def observe(self, seconds: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds_s, seconds)] += 1
-        self.sum_s += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts by upper bound, ``+Inf`` last."""
-        total = 0
-        result: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self.bounds_s), "+Inf"), self.counts, strict=True):
-            total += count
-            result.append((bound, float(total)))
-        return result
+    peers: Callable[[], PeerFacts | None] = lambda: None
+    disk: Callable[[], tuple[int, bool] | None] = lambda: None
 
 
 class Definition(NamedTuple):
@@ -181,7 +163,30 @@ DEFINITIONS = (
         (),
         "New leaders this node has seen since it started.",
     ),
+    Definition(
+        "tq_peer_refusals_total",
+        "counter",
+        ("reason",),
+        "Connections between nodes, and messages over them, that were refused.",
+    ),
+    Definition(
+        "tq_clock_skew_seconds",
+        "gauge",
+        (),
+        "How far this node's wall clock is ahead of the time it stamps with.",
+    ),
+    Definition(
+        "tq_state_divergence", "gauge", (), "1 while this node knows of nodes whose states differ."
+    ),
+    Definition(
+        "tq_certificate_expiry_timestamp_seconds",
+        "gauge",
+        (),
+        "Until when this node's certificate is good; absent without one.",
+    ),
     Definition("tq_fsync_seconds", "histogram", (), "Time one sync of the log to disk takes."),
+    Definition("tq_disk_free_bytes", "gauge", (), "Free space on the disk of the data directory."),
+    Definition("tq_disk_low", "gauge", (), "1 while new tasks are refused for want of disk space."),
     Definition("tq_build_info", "gauge", ("version", "python"), "Always 1; labels tell the build."),
 )
 """Every metric with the prefix ``tq_``."""
@@ -240,7 +245,12 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """One family for each definition, read now."""
-        samples = {**self._task_samples(), **self._raft_samples(), **self._own_samples()}
+        samples = {
+            **self._task_samples(),
+            **self._raft_samples(),
+            **peer_samples(self._sources.peers()),
+            **self._own_samples(),
+        }
         histograms = {
             "tq_task_processing_duration_seconds": self._run,
             "tq_fsync_seconds": self._fsync,
@@ -258,9 +268,12 @@ class Metrics:
                 yield _family(definition, samples.get(definition.name, ()))
 
     def _own_samples(self) -> dict[str, Samples]:
+        disk = self._sources.disk()
         return {
             "tq_broker_connections": [((), self._sources.connections())],
             "tq_requests_total": list(self._requests.items()),
+            "tq_disk_free_bytes": [] if disk is None else [((), disk[0])],
+            "tq_disk_low": [] if disk is None else [((), disk[1])],
             "tq_build_info": [((self._version, platform.python_version()), 1)],
         }
 

@@ -16,7 +16,8 @@ from node.reads import Barriers
 from node.requests import (
     Heartbeat,
     RequestError,
-    TaskQuery,
+    StatusQuery,
+    WaitQuery,
     parse_bare,
     parse_heartbeat,
     parse_query,
@@ -29,6 +30,8 @@ from statemachine import Machine
 from tq.protocol import Code, Type
 
 _TERMINAL: Final = frozenset({"completed", "dead_letter", "cancelled"})
+BEHIND_RETRY_MS: Final = 20
+"""When a node that has not applied enough for a stale read may have done so."""
 
 
 class Queries:
@@ -63,6 +66,7 @@ class Queries:
         self._workers = workers
         self._answers = answers
         self._node_status = node_status
+        self._applied_index = applied_index
         self._digests = Digests(machine.digest, applied_index=applied_index, now_s=now_s)
         self._now_s = now_s
         self._waits = WaitRoom()
@@ -119,12 +123,17 @@ class Queries:
                 at_once=True,  # time runs, and the answer is short
             )
 
-    def status(self, session: Session, body: bytes) -> None:
-        """Answer QUERY_STATUS."""
+    def status(self, session: Session, body: bytes, *, leads: bool) -> None:
+        """Answer QUERY_STATUS: behind a barrier, or as this node has it if that will do."""
         query = parse_query(body)
-        self._behind_barrier(
-            session, Type.QUERY_STATUS, query.request_id, lambda: self._tell(session, query)
-        )
+        if query.is_stale:
+            self._tell_stale(session, query)
+        elif not leads:
+            self._answers.redirect(session, Type.QUERY_STATUS, query.request_id)
+        else:
+            self._behind_barrier(
+                session, Type.QUERY_STATUS, query.request_id, lambda: self._tell(session, query)
+            )
 
     def wait(self, session: Session, body: bytes) -> None:
         """Answer WAIT_RESULT when the task has ended or the wait is over."""
@@ -237,14 +246,38 @@ class Queries:
         self._workers.heard(beat.session, beat.stats, now_s=now_s)
         self._answers.ack(session, Type.HEARTBEAT, (beat.request_id, lost))
 
-    def _tell(self, session: Session, query: TaskQuery) -> None:
+    def _tell_stale(self, session: Session, query: StatusQuery) -> None:
+        """Answer from the applied state, and name its index; nil where the task is not in it.
+
+        The applied index of a process only grows, so one connection never sees an older
+        state after a newer one. A client that moves to another node says what it has seen.
+        """
+        applied_index = self._applied_index()
+        if applied_index < max(query.at_least, 1):  # with nothing applied, nothing is known
+            raise RequestError(
+                Code.BEHIND,
+                f"this node has applied entry {applied_index} so far",
+                request_id=query.request_id,
+                retry_after_ms=BEHIND_RETRY_MS,
+            )
+        session.begin(0)
+
+        def told() -> None:
+            session.settle(0)
+            status = self._machine.status(session.namespace, query.task_id)
+            fields = (query.request_id, status, self._applied_index())
+            self._answers.ack(session, Type.QUERY_STATUS, fields)
+
+        session.when_room(told)
+
+    def _tell(self, session: Session, query: StatusQuery) -> None:
         status = self._machine.status(session.namespace, query.task_id)
         if status is None:
             self._not_found(session, Type.QUERY_STATUS, query.request_id)
         else:
             self._answers.ack(session, Type.QUERY_STATUS, (query.request_id, status))
 
-    def _tell_or_park(self, session: Session, query: TaskQuery) -> None:
+    def _tell_or_park(self, session: Session, query: WaitQuery) -> None:
         status = self._machine.status(session.namespace, query.task_id)
         request_id = query.request_id
         if status is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from cluster.configuration import AddLearner, Change, Promote, Remove
+from node.addresses import Address
 from tq.errors import ProtocolError
 from tq.protocol import (
     TASK_ID_BYTES,
@@ -22,7 +24,10 @@ _TOKENS_MAX: Final = 10_000
 _CLIENT_NAME_MAX: Final = 128
 _STATS_MAX: Final = 32
 _TOKEN_LIMIT: Final = 2**63
+NODE_ID_MAX: Final = 65_535
 _HELLO_OPTIONS: Final = frozenset({"namespace", "token"})
+_READ_OPTIONS: Final = frozenset({"consistency", "at_least"})
+_CONSISTENCIES: Final = ("linearizable", "stale")
 
 
 class RequestError(Exception):
@@ -63,8 +68,24 @@ class Heartbeat(NamedTuple):
     stats: dict[str, int | float | str]
 
 
-class TaskQuery(NamedTuple):
-    """QUERY_STATUS, or WAIT_RESULT with how long to wait, milliseconds."""
+class StatusQuery(NamedTuple):
+    """QUERY_STATUS.
+
+    Attributes:
+        request_id: The client's number for it.
+        task_id: Of the task.
+        is_stale: Whether any node may answer from the state it has.
+        at_least: Applied index that a stale answer must not be older than.
+    """
+
+    request_id: int
+    task_id: bytes
+    is_stale: bool
+    at_least: int
+
+
+class WaitQuery(NamedTuple):
+    """WAIT_RESULT with how long to wait, milliseconds."""
 
     request_id: int
     task_id: bytes
@@ -120,18 +141,36 @@ def parse_heartbeat(body: bytes) -> Heartbeat:
     return Heartbeat(request_id, session, tokens, stats)
 
 
-def parse_query(body: bytes) -> TaskQuery:
+def parse_query(body: bytes) -> StatusQuery:
     """Read QUERY_STATUS.
 
     Raises:
         RequestError: MALFORMED or BAD_REQUEST.
     """
-    request_id, task_id = _fields(body, least=2, most=2)
+    fields = _fields(body, least=2, most=3)
+    request_id, task_id = fields[:2]
+    options = fields[2] if len(fields) == 3 else {}
     _require_task_id(task_id, request_id)
-    return TaskQuery(request_id, task_id, 0)
+    _require(isinstance(options, dict), request_id, "options must be a map")
+    for option in options:
+        _require(option in _READ_OPTIONS, request_id, f"options: unknown key {str(option)[:80]!r}")
+    consistency = options.get("consistency", _CONSISTENCIES[0])
+    _require(
+        consistency in _CONSISTENCIES,
+        request_id,
+        f"options: consistency must be one of {', '.join(_CONSISTENCIES)}",
+    )
+    is_stale = consistency == "stale"
+    at_least = options.get("at_least", 0)
+    _require(
+        _is_token(at_least) and (is_stale or "at_least" not in options),
+        request_id,
+        "options: at_least must be an unsigned number, and only with consistency stale",
+    )
+    return StatusQuery(request_id, task_id, is_stale, at_least)
 
 
-def parse_wait(body: bytes) -> TaskQuery:
+def parse_wait(body: bytes) -> WaitQuery:
     """Read WAIT_RESULT.
 
     Raises:
@@ -144,7 +183,34 @@ def parse_wait(body: bytes) -> TaskQuery:
         request_id,
         f"wait_ms must be 0..{WAIT_MAX_MS}",
     )
-    return TaskQuery(request_id, task_id, wait_ms)
+    return WaitQuery(request_id, task_id, wait_ms)
+
+
+def parse_change(body: bytes) -> tuple[int, Change]:
+    """Read CHANGE_MEMBERS; return its request id and what is wanted.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    request_id, verb, node_id, address = _fields(body, least=4, most=4)
+    _require(
+        type(node_id) is int and 1 <= node_id <= NODE_ID_MAX,
+        request_id,
+        f"node_id must be 1..{NODE_ID_MAX}",
+    )
+    _require(isinstance(address, str), request_id, "address must be text")
+    if verb == "add":
+        try:
+            peer = Address.parse(address)
+        except ValueError as error:
+            raise RequestError(
+                Code.BAD_REQUEST, f"address: {error}", request_id=request_id
+            ) from None
+        _require(peer.port > 0, request_id, "address: the port must not be 0")
+        return request_id, AddLearner(node_id, (peer.host, peer.port))
+    _require(verb in ("promote", "remove"), request_id, "verb must be add, promote or remove")
+    _require(address == "", request_id, f'address must be "" to {verb} a node')
+    return request_id, Promote(node_id) if verb == "promote" else Remove(node_id)
 
 
 def parse_bare(body: bytes) -> int:

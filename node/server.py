@@ -10,20 +10,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster.configuration import Change, Configuration
 from cluster.disk import RocksDisk
-from cluster.faults import StartError
+from cluster.faults import DiskFailedError, StartError
 from cluster.interface import Status
 from cluster.replica import Replica
 from node import logs
-from node.addresses import Address
+from node.addresses import Address, listen_error
 from node.archive import DiskArchive
 from node.broker import Broker
 from node.collector import Collector
 from node.config import Config
 from node.figures import node_status, task_facts
+from node.handover import hand_over, see_off, until
 from node.http import HttpListener, Views
 from node.metrics import Metrics, Sources
-from node.settings import limits, open_disk, replica_config, rules, worker_defaults
+from node.peer_facts import PeerFacts
+from node.settings import (
+    limits,
+    open_disk,
+    peer_facts,
+    replica_config,
+    rules,
+    unreachable,
+    worker_defaults,
+)
 from node.surroundings import Surroundings
 from node.tcp import ClientServer
 from node.version import version
@@ -35,8 +46,6 @@ EXIT_FATAL: Final = 70
 """Exit code of a node that met a broken invariant or a failing disk (EX_SOFTWARE)."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _DRAIN_MAX_S: Final = 5.0
-_TRANSFER_MAX_S: Final = 1.5
-_POLL_S: Final = 0.01
 
 
 class Node:
@@ -64,11 +73,15 @@ class Node:
         self.http_address = ""
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done with a text when the process must end at once."""
+        self.removal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Done with the index of the entry that has removed this node from its cluster."""
         self._metrics = Metrics(
             Sources(
                 raft=lambda: self.status,
                 tasks=lambda: task_facts(self._machine),
                 connections=lambda: self._clients.connections if self._clients else 0,
+                peers=self._peer_facts,
+                disk=self._disk_facts,
             ),
             version=version(),
         )
@@ -102,9 +115,7 @@ class Node:
         try:
             http_at = await self._http.start(config.http_listen)
         except OSError as error:
-            raise OSError(
-                f"the HTTP address {config.http_listen} cannot be used: {error}"
-            ) from error
+            raise listen_error("HTTP", config.http_listen, error, flag="--http") from error
         self.http_address = str(http_at)
         consensus = _Consensus(self)
         self._broker = Broker(
@@ -121,7 +132,7 @@ class Node:
         try:
             bound = await self._clients.start(listen.host, listen.port)
         except OSError as error:
-            raise OSError(f"the client address {listen} cannot be used: {error}") from error
+            raise listen_error("client", listen, error, flag="--listen") from error
         self.client_address = str(
             config.broker.advertised_address or Address(listen.host, bound[1])
         )
@@ -138,19 +149,20 @@ class Node:
         self._replica = replica
 
     async def stop(self) -> None:
-        """Drain: finish what is under way, hand leadership over, sync a last time."""
+        """Hand leadership over, finish what is under way, sync a last time."""
         self._stopping = True
         self._log.info("node_draining")
         broker, clients, replica = self._broker, self._clients, self._replica
         assert broker is not None
         assert clients is not None
         assert replica is not None
+        if broker.leadership.leads and len(replica.status().voters) > 1:
+            await hand_over(broker, replica.transfer_leadership, log=self._log)
+            clients.stop_accepting()
+            await see_off(lambda: clients.connections)
         clients.stop_accepting()
         broker.drain()
-        await _until(lambda: broker.proposer.idle, timeout_s=_DRAIN_MAX_S)
-        if broker.leadership.leads and not self._config.is_single_node:
-            replica.transfer_leadership()
-            await _until(lambda: not broker.leadership.leads, timeout_s=_TRANSFER_MAX_S)
+        await until(lambda: broker.proposer.idle, timeout_s=_DRAIN_MAX_S)
         await self._close()
         self._log.info("node_stopped")
 
@@ -178,15 +190,28 @@ class Node:
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             now_s=time.monotonic,
-            wall_ms=lambda: time.time_ns() // 1_000_000,
+            wall_ms=self._wall_ms,
             schedule=asyncio.get_running_loop().call_soon,
             client_address=self._client_address_of,
             node_status=self._status_map,
             welcome=self._welcome,
             applied_index=lambda: self.status.applied_index if self.status else 0,
             role_changed=self._role_changed,
+            peer_addresses=lambda: self.status.members if self.status else {},
+            reachable=self._reachable,
+            members_changed=self._members_changed,
+            removed=self._removed,
+            disk_low=lambda: self._replica is not None and self._replica.short_of_disk(),
             fatal=self._fail,
         )
+
+    def _wall_ms(self) -> int:
+        """The time entries are stamped with: agreed with the peers once there are any."""
+        replica = self._replica
+        return time.time_ns() // 1_000_000 if replica is None else replica.wall_ms()
+
+    def _peer_facts(self) -> PeerFacts | None:
+        return None if self._replica is None else peer_facts(self._replica)
 
     def _views(self) -> Views:
         return Views(
@@ -214,13 +239,19 @@ class Node:
         status = self.status
         if status is None:
             return {"node_id": self._config.node_id, "role": "starting", "version": version()}
-        return node_status(
+        told = node_status(
             status,
             self._machine,
             addresses=self._addresses(),
             version=version(),
             connections=self._clients.connections if self._clients else 0,
         )
+        free_bytes, low = self._disk_facts() or (0, False)
+        return {**told, "disk_free_bytes": free_bytes, "disk_low": low}
+
+    def _disk_facts(self) -> tuple[int, bool] | None:
+        replica = self._replica
+        return None if replica is None else (replica.room.free_bytes, replica.short_of_disk())
 
     def _welcome(self) -> dict[str, object]:
         status = self.status
@@ -256,6 +287,22 @@ class Node:
     def _role_changed(self, status: Status) -> None:
         self._log.info("role_changed", role=status.role, term=status.term, leader=status.leader_id)
 
+    def _members_changed(self, configuration: Configuration, index: int) -> None:
+        self._log.info(
+            "members_changed",
+            voters=list(configuration.voters),
+            learners=list(configuration.learners),
+            index=index,
+        )
+
+    def _removed(self, index: int) -> None:
+        self._log.warning("node_removed", index=index)
+        if not self.removal.done():
+            self.removal.set_result(index)
+
+    def _reachable(self, address: tuple[str, int]) -> str:
+        return unreachable(self._config, Address(*address))
+
     def _took_over(self) -> None:
         """Say where the file and the cluster differ: the cluster's settings count."""
         settings = self._machine.settings._asdict()
@@ -287,13 +334,10 @@ class _Consensus:
         assert replica is not None, "nobody leads before the replica has started"
         replica.read_barrier(context)
 
-
-async def _until(condition: Callable[[], bool], *, timeout_s: float) -> None:
-    """Look again and again until something is so, or the time is over."""
-    deadline_s = time.monotonic() + timeout_s
-    # Nobody signals these: they are looked at a few dozen times in the life of a process.
-    while not condition() and time.monotonic() < deadline_s:  # noqa: ASYNC110
-        await asyncio.sleep(_POLL_S)
+    def change_members(self, change: Change, context: object) -> None:
+        replica = self._node._replica  # noqa: SLF001 - one object in two halves
+        assert replica is not None, "nobody leads before the replica has started"
+        replica.change_members(change, context)
 
 
 async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) -> int:
@@ -305,8 +349,8 @@ async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) ->
             or a failing disk calls for.
 
     Returns:
-        The exit code: 0 after a drain, 1 when it could not start, `EXIT_FATAL` after a
-        failure (if `leave` returns).
+        The exit code: 0 after a drain or a removal from the cluster, 1 when it could not
+        start, `EXIT_FATAL` after a failure (if `leave` returns).
 
     Raises:
         OSError: A port is in use or not of this machine.
@@ -315,6 +359,7 @@ async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) ->
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     node.failure.add_done_callback(lambda _: asked.set())
+    node.removal.add_done_callback(lambda _: asked.set())
     for number in _SIGNALS:
         loop.add_signal_handler(number, asked.set)
     try:
@@ -334,5 +379,11 @@ async def _serve(node: Node, asked: asyncio.Event, *, leave: Callable[[int], obj
         leave(EXIT_FATAL)
         await node.abandon()
         return EXIT_FATAL
-    await node.stop()
+    try:
+        await node.stop()
+    except DiskFailedError as error:
+        # The interpreter would wait for the threads of a disk that hangs.
+        logs.logger().critical("node_failed", text=str(error))
+        leave(EXIT_FATAL)
+        return EXIT_FATAL
     return 0

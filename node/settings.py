@@ -7,9 +7,12 @@ from pathlib import Path
 
 from cluster.disk import RocksDisk
 from cluster.interface import Timing
-from cluster.replica import ReplicaConfig
-from node.addresses import Address
+from cluster.replica import Replica, ReplicaConfig
+from cluster.space import SpaceLimits
+from cluster.tls import PeerTls, TlsFiles, today
+from node.addresses import Address, is_loopback
 from node.config import Config
+from node.peer_facts import PeerFacts
 from node.session import Limits
 from node.surroundings import Rules
 from statemachine import FAMILIES
@@ -50,6 +53,29 @@ def limits(config: Config) -> Limits:
     )
 
 
+def peer_tls(config: Config) -> PeerTls | None:
+    """Return the certificates for the connections between nodes, None to speak in the clear.
+
+    Raises:
+        CertificateError: One of them cannot be used.
+    """
+    files = config.raft.tls
+    if files is None:
+        return None
+    return PeerTls(config.node_id, TlsFiles(*files), now=today())
+
+
+def peer_facts(replica: Replica) -> PeerFacts:
+    """Return what metrics tell of a replica's peers."""
+    tls = replica.tls
+    return PeerFacts(
+        refusals=replica.refusal_counts(),
+        terms_refused=replica.status().terms_refused,
+        alarms=replica.alarms(),
+        certificate_ends_s=None if tls is None else tls.ends.timestamp(),
+    )
+
+
 def replica_config(config: Config, *, client_address: str, http_address: str) -> ReplicaConfig:
     """Return who and where the replica is.
 
@@ -62,19 +88,51 @@ def replica_config(config: Config, *, client_address: str, http_address: str) ->
     own = config.raft_listen or Address("127.0.0.1", 0)
     return ReplicaConfig(
         node_id=config.node_id,
-        addresses=config.raft.peers or {config.node_id: own},
+        addresses=config.raft.join or config.raft.peers or {config.node_id: own},
         data_dir=config.data_dir,
         families=FAMILIES,
+        joins=config.joins,
         peer_addresses=config.raft.peer_addresses,
         bind=own,
         client_address=client_address,
         http_address=http_address,
+        tls=peer_tls(config),
         timing=Timing(
             election_min_s=shortest.ms / 1000,
             election_max_s=longest.ms / 1000,
             heartbeat_s=config.raft.heartbeat_interval.ms / 1000,
             log_tail_bytes=config.raft.log_tail.bytes,
         ),
+        space=space_limits(config),
+    )
+
+
+def unreachable(config: Config, address: Address) -> str:
+    """Say why this node and a peer at an address could not reach each other, "" if they could."""
+    if config.raft_listen is None:
+        return (
+            f"node {config.node_id} listens to no peers: start it again with --peers "
+            f"{config.node_id}=HOST:PORT"
+        )
+    if not config.persistence.sync:
+        return (
+            f"node {config.node_id} runs with persistence.sync: false, which only a single node "
+            "may: start it again without"
+        )
+    if config.raft.tls is None and not is_loopback(address.host):
+        return (
+            f"{address} is beyond this host, and node {config.node_id} has no certificates: "
+            "between hosts nodes speak TLS (raft.tls)"
+        )
+    return ""
+
+
+def space_limits(config: Config) -> SpaceLimits:
+    """Return what is kept free on the disk."""
+    low = config.persistence.disk_low
+    return SpaceLimits(
+        ballast_bytes=config.persistence.ballast.bytes,
+        low_bytes=None if low is None else low.bytes,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.addresses import Address
+from cluster.configuration import Change, Configuration
 from cluster.interface import Status
 
 
@@ -17,6 +19,9 @@ class Consensus(Protocol):
 
     def read_barrier(self, context: object) -> object:
         """Prove that this node leads."""
+
+    def change_members(self, change: Change, context: object) -> object:
+        """Add, promote or remove a member of the cluster."""
 
 
 class Observer(Protocol):
@@ -42,6 +47,11 @@ class Surroundings:
         welcome: What HELLO is told besides the leader, the claim bound and the sizes.
         applied_index: Where the machine stands.
         role_changed: Told when the role, the term or the known leader changed.
+        peer_addresses: Peer address by member of the cluster.
+        reachable: Says why nodes cannot reach each other at a peer address, "" if they can.
+        members_changed: Told of the configuration in force and the index of its entry.
+        removed: Told, once, of the entry that has removed this node from its cluster.
+        disk_low: Says whether the disk has no room for new tasks.
         fatal: Ends the process.
     """
 
@@ -54,6 +64,11 @@ class Surroundings:
     applied_index: Callable[[], int]
     role_changed: Callable[[Status], None]
     fatal: Callable[[str], None]
+    members_changed: Callable[[Configuration, int], None] = lambda _configuration, _index: None
+    removed: Callable[[int], None] = lambda _index: None
+    peer_addresses: Callable[[], Mapping[int, Address]] = dict
+    reachable: Callable[[Address], str] = lambda _address: ""
+    disk_low: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)

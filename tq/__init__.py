@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from tq.durations import Duration
     from tq.errors import (
         BadRequest,
+        ChangeRefused,
         ConfigError,
         Conflict,
+        DiskFull,
         FrameTooLarge,
         LeaseLost,
         NotCancellable,
@@ -69,8 +71,10 @@ __all__ = [
     "TaskStatus",
     # errors
     "BadRequest",
+    "ChangeRefused",
     "ConfigError",
     "Conflict",
+    "DiskFull",
     "FrameTooLarge",
     "LeaseLost",
     "NotCancellable",

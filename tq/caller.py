@@ -20,10 +20,12 @@ class Caller:
 
     Attributes:
         _channel: The way to the leader.
+        _readers: The way to any node, for stale reads.
         _deadline_s: How long a call may take unless it says otherwise, seconds.
     """
 
     _channel: Channel
+    _readers: Channel
     _deadline_s: float
 
     async def _call(
@@ -34,8 +36,9 @@ class Caller:
         deadline: Duration | None = None,
         extra_s: float = 0.0,
         size: int = 1,
+        channel: Channel | None = None,
     ) -> list[Any]:
-        """Ask the leader.
+        """Ask the leader, or whom a channel reaches.
 
         Args:
             message_type: A request.
@@ -43,9 +46,11 @@ class Caller:
             deadline: Instead of the client's own.
             extra_s: What the server may rest on it, beyond the deadline, seconds.
             size: Elements the answer has at least, the request id among them.
+            channel: Instead of the one to the leader.
         """
         deadline_s = self._deadline_s if deadline is None else seconds(deadline)
-        answer = await self._channel.call(message_type, fields, deadline_s=deadline_s + extra_s)
+        channel = channel or self._channel
+        answer = await channel.call(message_type, fields, deadline_s=deadline_s + extra_s)
         return sized(answer, message_type, size)
 
     def _clock(self, deadline: Duration | None) -> Callable[[], float]:

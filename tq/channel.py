@@ -55,6 +55,7 @@ class Channel:
         rng: Draws the jitter.
         in_flight_max: Requests at one time, parked claims and waits not counted; more
             wait for room.
+        any_node: Whether a node that does not lead will do.
     """
 
     def __init__(
@@ -66,8 +67,11 @@ class Channel:
         dial: Dial,
         rng: random.Random,
         in_flight_max: int,
+        any_node: bool = False,
     ) -> None:
-        self._seeker = Seeker(endpoints, name=name, options=options, dial=dial, rng=rng)
+        self._seeker = Seeker(
+            endpoints, name=name, options=options, dial=dial, rng=rng, any_node=any_node
+        )
         self._in_flight_max = in_flight_max
         self.info: Mapping[str, Any] = {}
         """What the leader said of itself when it was last connected to; {} before."""
@@ -240,15 +244,15 @@ class Channel:
             self._seeker.succeeded()
             request.future.set_result(payload)
         elif message_type == Type.NACK:
-            self._refused(connection, request, refusal(payload), payload[3])
+            self._refused(connection, request, payload)
         elif message_type == Type.REDIRECT:
             self._redirected(connection, request, payload)
         else:
             raise ProtocolError(f"an answer of type {message_type:#04x}")
 
-    def _refused(
-        self, connection: Connection, request: Request, error: TqError, retry_after_ms: int | None
-    ) -> None:
+    def _refused(self, connection: Connection, request: Request, payload: list[Any]) -> None:
+        error = refusal(payload)
+        _, code, _, retry_after_ms = payload
         if isinstance(error, Rejected):
             self._seeker.succeeded()
             request.future.set_exception(error)
@@ -256,7 +260,9 @@ class Channel:
         self._seeker.note(connection.address, str(error))
         request.at_risk = request.at_risk or isinstance(error, UnknownOutcome)
         self._take_back(connection, request)
-        self._leave(connection, hint="", pause_min_s=(retry_after_ms or 0) / 1000)
+        # A node that stops will not come to its senses: another one may lead already.
+        rest_ms = 0 if code == Code.SHUTTING_DOWN else retry_after_ms or 0
+        self._leave(connection, hint="", pause_min_s=rest_ms / 1000)
 
     def _redirected(self, connection: Connection, request: Request, payload: list[Any]) -> None:
         match payload:

@@ -79,14 +79,21 @@ class Client(TaskCalls, WorkerCalls):
         if token is not None:
             self._options["token"] = token
         self._dial = dial
-        self._channel = Channel(
-            self.servers,
-            name=name,
-            options=self._options,
-            dial=dial,
-            rng=rng or random.Random(),  # noqa: S311 -- jitter is no secret
-            in_flight_max=in_flight_max,
-        )
+        jitter = rng or random.Random()  # noqa: S311 -- jitter is no secret
+
+        def channel(*, any_node: bool) -> Channel:
+            return Channel(
+                self.servers,
+                name=name,
+                options=self._options,
+                dial=dial,
+                rng=jitter,
+                in_flight_max=in_flight_max,
+                any_node=any_node,
+            )
+
+        self._channel = channel(any_node=False)
+        self._readers = channel(any_node=True)  # connects with the first stale read
 
     def __repr__(self) -> str:
         return f"Client({','.join(self.servers)!r}, namespace={self.namespace!r})"
@@ -120,6 +127,7 @@ class Client(TaskCalls, WorkerCalls):
     async def close(self) -> None:
         """Give up what is in flight and close the connection; not to be used again."""
         await self._channel.close()
+        await self._readers.close()
 
     # ----------------------------------------------------------------------- cluster
 
@@ -144,6 +152,40 @@ class Client(TaskCalls, WorkerCalls):
         """List the workers that have a session."""
         answer = await self._call(Type.LIST_WORKERS, [], deadline=deadline, size=2)
         return list(answer[1])
+
+    async def add_node(
+        self, node_id: int, address: str, *, deadline: Duration | None = None
+    ) -> int:
+        """Let a node that was started with `--join` into the cluster, as a learner.
+
+        Args:
+            node_id: Its number.
+            address: `host:port` where its peers reach it.
+            deadline: Instead of the client's own.
+
+        Returns:
+            The log index of the change.
+
+        Raises:
+            ChangeRefused: It was not; `code` says why.
+            Conflict: The node is a member already, at another address.
+        """
+        return await self._change_members("add", node_id, address, deadline)
+
+    async def promote_node(self, node_id: int, *, deadline: Duration | None = None) -> int:
+        """Make a learner that has caught up a voter; otherwise as `add_node`."""
+        return await self._change_members("promote", node_id, "", deadline)
+
+    async def remove_node(self, node_id: int, *, deadline: Duration | None = None) -> int:
+        """Remove a voter or a learner; a leader hands over first. Otherwise as `add_node`."""
+        return await self._change_members("remove", node_id, "", deadline)
+
+    async def _change_members(
+        self, verb: str, node_id: int, address: str, deadline: Duration | None
+    ) -> int:
+        fields = [verb, node_id, address]
+        answer = await self._call(Type.CHANGE_MEMBERS, fields, deadline=deadline, size=2)
+        return int(answer[1])
 
     async def node_status(self, address: str, *, deadline: Duration = "1s") -> dict[str, Any]:
         """Ask one node about itself, whatever its role.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Receive = Callable[["Connection", int, list[Any]], None]
     Lost = Callable[["Connection", str], None]
 
-PROBE_S: Final = 2.5
+PROBE_S: Final = 1.0
 """How often a connection looks after itself, seconds."""
 KEEP_ALIVE_S: Final = HEARTBEAT_INTERVAL_MS / 1000
 OPEN_MAX_S: Final = 2.0

@@ -5,11 +5,13 @@ TqError
 ├── UnknownOutcome     sent, never answered; ask again with the same task id
 ├── Rejected           refused by the rules; has .code, .text, .retry_after_s
 │   ├── BadRequest     a field is wrong; the text names it
+│   ├── ChangeRefused  the members of the cluster stay as they are; .code says why
 │   ├── Conflict       this task id is taken by a task with other content
 │   ├── LeaseLost      the token is stale: stop working, send no result
 │   ├── NotCancellable the task runs already, or is over
 │   ├── NotFound       no such task in this namespace
 │   ├── QueueFull      the queue's depth threshold is reached
+│   │   └── DiskFull   the disks of the cluster have no room for new tasks
 │   ├── RateLimited    too many requests
 │   ├── TooNew         the task id lies in the future: this machine's clock is ahead
 │   ├── TooOld         the task id is older than the window in which it protects
@@ -78,8 +80,16 @@ class BadRequest(Rejected):
     """A field of the request is wrong or too large; the text names it."""
 
 
+class ChangeRefused(Rejected):
+    """The members of the cluster stay as they are.
+
+    `code` is `NO_SUCH_MEMBER`, `ALREADY` (there is nothing to do), `NOT_CAUGHT_UP` (see
+    `retry_after_s`), `QUORUM_AT_RISK` or `TOO_MANY_MEMBERS`.
+    """
+
+
 class Conflict(Rejected):
-    """The task id belongs to a task with other content."""
+    """The task id belongs to a task with other content, the node id to a node elsewhere."""
 
 
 class LeaseLost(Rejected):
@@ -96,6 +106,10 @@ class NotFound(Rejected):
 
 class QueueFull(Rejected):
     """The queue holds as many tasks as it may; see `retry_after_s`."""
+
+
+class DiskFull(QueueFull):
+    """The disks of the cluster have no room for new tasks; see `retry_after_s`."""
 
 
 class RateLimited(Rejected):
@@ -155,14 +169,33 @@ class ConfigError(TqError, ValueError):
     """An argument, an address or a use that cannot be right; nothing was sent."""
 
 
+_NOT_NOW: frozenset[str] = frozenset(
+    {
+        "BEHIND",
+        "CHANGE_UNDER_WAY",
+        "HANDING_OVER",
+        "NO_QUORUM",
+        "NOT_SETTLED",
+        "SHUTTING_DOWN",
+        "TOO_MANY_CONNECTIONS",
+    }
+)
+"""Codes of what passes: the same request is sent again, until its deadline."""
+
 _BY_CODE: dict[str, type[Rejected]] = {
+    "ALREADY": ChangeRefused,
     "BAD_REQUEST": BadRequest,
     "TOO_LARGE": BadRequest,
+    "TOO_MANY_MEMBERS": ChangeRefused,
     "CONFLICT": Conflict,
+    "DISK_FULL": DiskFull,
     "LEASE_LOST": LeaseLost,
+    "NO_SUCH_MEMBER": ChangeRefused,
     "NOT_CANCELLABLE": NotCancellable,
+    "NOT_CAUGHT_UP": ChangeRefused,
     "NOT_FOUND": NotFound,
     "QUEUE_FULL": QueueFull,
+    "QUORUM_AT_RISK": ChangeRefused,
     "RATE_LIMITED": RateLimited,
     "TOO_NEW": TooNew,
     "TOO_OLD": TooOld,
@@ -184,7 +217,7 @@ def from_refusal(code: str, text: str, retry_after_ms: int | None = None) -> TqE
     """
     if code == "UNKNOWN_OUTCOME":
         return UnknownOutcome(text or code)
-    if code in {"NO_QUORUM", "SHUTTING_DOWN", "TOO_MANY_CONNECTIONS"}:
+    if code in _NOT_NOW:
         return Unavailable(f"{code}: {text}" if text else code)
     retry_after_s = None if retry_after_ms is None else retry_after_ms / 1000
     return _BY_CODE.get(code, Rejected)(code, text, retry_after_s)

@@ -96,6 +96,7 @@ class Type(IntEnum):
     LIST_WORKERS = 0x10
     NODE_STATUS = 0x11
     DIGEST = 0x12
+    CHANGE_MEMBERS = 0x13
     ACK = 0x80
     NACK = 0x81
     REDIRECT = 0x82
@@ -119,6 +120,8 @@ class Code(StrEnum):
     TOO_NEW = "TOO_NEW"
     """The task id is more than 10 minutes ahead of log time."""
     QUEUE_FULL = "QUEUE_FULL"
+    DISK_FULL = "DISK_FULL"
+    """The disk of the cluster has no room for new tasks; certainly not accepted."""
     LEASE_LOST = "LEASE_LOST"
     NOT_CANCELLABLE = "NOT_CANCELLABLE"
     UNKNOWN_SESSION = "UNKNOWN_SESSION"
@@ -129,6 +132,22 @@ class Code(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     TOO_MANY_CONNECTIONS = "TOO_MANY_CONNECTIONS"
+    BEHIND = "BEHIND"
+    """A stale read asked for a later state than the node has applied."""
+    CHANGE_UNDER_WAY = "CHANGE_UNDER_WAY"
+    """Another change of the members is not committed yet."""
+    NOT_SETTLED = "NOT_SETTLED"
+    """The leader has committed nothing of its term yet."""
+    HANDING_OVER = "HANDING_OVER"
+    """The leader is to be removed, and hands leadership over first."""
+    NO_SUCH_MEMBER = "NO_SUCH_MEMBER"
+    ALREADY = "ALREADY"
+    """The node is what it is asked to become."""
+    NOT_CAUGHT_UP = "NOT_CAUGHT_UP"
+    """A learner lacks too much of the log to become a voter."""
+    QUORUM_AT_RISK = "QUORUM_AT_RISK"
+    """After the change too few voters would be up for a majority."""
+    TOO_MANY_MEMBERS = "TOO_MANY_MEMBERS"
 
 
 class ResultOutcome(IntEnum):

@@ -38,6 +38,8 @@ class Seeker:
         options: HELLO's options: `namespace`, and `token` if there is one.
         dial: Makes transports.
         rng: Draws the jitter.
+        any_node: Whether a node that does not lead will do; then each client begins with
+            an endpoint of its own, so that the reads of many are spread.
     """
 
     def __init__(
@@ -48,9 +50,13 @@ class Seeker:
         options: Mapping[str, str],
         dial: Dial,
         rng: random.Random,
+        any_node: bool = False,
     ) -> None:
         assert endpoints
         self._endpoints = list(endpoints)
+        self._any_node = any_node
+        if any_node:
+            rng.shuffle(self._endpoints)
         self._name = name
         self._options = options
         self._dial = dial
@@ -97,7 +103,8 @@ class Seeker:
             resumed: The same.
 
         Returns:
-            An open connection to the node that leads, as far as nodes tell; or None.
+            An open connection to the node that leads, as far as nodes tell, or to any node
+            if that will do; or None.
 
         Raises:
             Rejected: HELLO was refused for good.
@@ -110,7 +117,7 @@ class Seeker:
             )
 
         connection = await open_at(self._take_address())
-        for _ in range(_HOPS_MAX):
+        for _ in range(0 if self._any_node else _HOPS_MAX):
             if connection is None:
                 return None
             leader = connection.leader

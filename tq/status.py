@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """A task as the cluster sees it; a linearizable read.
+    """A task as the cluster sees it; a linearizable read unless `applied_index` is set.
 
     Attributes:
         task_id: Chosen by the submitter.
@@ -54,6 +54,7 @@ class TaskStatus:
         note: The worker's words with it.
         worker: Name of the worker that holds or held it last; None before the first claim.
         history: The latest events, oldest first.
+        applied_index: Of a stale read: the log index of the state it shows. None otherwise.
     """
 
     task_id: TaskId
@@ -74,6 +75,7 @@ class TaskStatus:
     note: str | None = None
     worker: str | None = None
     history: tuple[Event, ...] = ()
+    applied_index: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -81,10 +83,14 @@ class TaskStatus:
         return self.state in TERMINAL_STATES
 
     @classmethod
-    def from_map(cls, status: Mapping[str, Any]) -> TaskStatus:
+    def from_map(cls, status: Mapping[str, Any], *, applied_index: int | None = None) -> TaskStatus:
         """Read a status map of the wire.
 
         Keys this version does not know are passed over.
+
+        Args:
+            status: The map.
+            applied_index: What a stale read named with it.
 
         Raises:
             ProtocolError: A field that must be there is missing, or makes no sense.
@@ -109,6 +115,7 @@ class TaskStatus:
                 note=status.get("note"),
                 worker=status.get("worker"),
                 history=tuple(Event(*event) for event in status.get("history", ())),
+                applied_index=applied_index,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"the status map makes no sense: {error!r}") from None

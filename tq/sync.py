@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tq.new_task import NewTask, Retry, Submitted
     from tq.node_info import NodeInfo
     from tq.status import TaskStatus
+    from tq.task_calls import Consistency
     from tq.worker_calls import Grant, WorkerSession
 
 Answer = TypeVar("Answer")
@@ -148,9 +149,21 @@ class SyncClient:
             ),
         )
 
-    def status(self, task_id: TaskId | str, *, deadline: Duration | None = None) -> TaskStatus:
-        """Read a task's status; linearizable."""
-        return self._do("status", lambda client: client.status(task_id, deadline=deadline))
+    def status(
+        self,
+        task_id: TaskId | str,
+        *,
+        consistency: Consistency = "linearizable",
+        at_least: int = 0,
+        deadline: Duration | None = None,
+    ) -> TaskStatus:
+        """Read a task's status; linearizable unless told that a stale one will do."""
+        return self._do(
+            "status",
+            lambda client: client.status(
+                task_id, consistency=consistency, at_least=at_least, deadline=deadline
+            ),
+        )
 
     def wait(
         self,
@@ -178,6 +191,24 @@ class SyncClient:
     def workers(self, *, deadline: Duration | None = None) -> list[dict[str, Any]]:
         """List the workers that have a session."""
         return self._do("workers", lambda client: client.workers(deadline=deadline))
+
+    def add_node(self, node_id: int, address: str, *, deadline: Duration | None = None) -> int:
+        """Let a node that was started with `--join` into the cluster, as a learner."""
+        return self._do(
+            "add_node", lambda client: client.add_node(node_id, address, deadline=deadline)
+        )
+
+    def promote_node(self, node_id: int, *, deadline: Duration | None = None) -> int:
+        """Make a learner that has caught up a voter."""
+        return self._do(
+            "promote_node", lambda client: client.promote_node(node_id, deadline=deadline)
+        )
+
+    def remove_node(self, node_id: int, *, deadline: Duration | None = None) -> int:
+        """Remove a voter or a learner; a leader hands over first."""
+        return self._do(
+            "remove_node", lambda client: client.remove_node(node_id, deadline=deadline)
+        )
 
     def node_status(self, address: str, *, deadline: Duration = "1s") -> dict[str, Any]:
         """Ask one node about itself, whatever its role."""

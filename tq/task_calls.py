@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tq.caller import Caller
 from tq.durations import Duration, milliseconds
 from tq.errors import (
     ConfigError,
+    NotFound,
     ProtocolError,
     QueueFull,
     RateLimited,
@@ -20,11 +21,13 @@ from tq.errors import (
 )
 from tq.ids import TaskId
 from tq.new_task import NewTask, Retry, Submitted, cut
-from tq.protocol import BATCH_TASKS_MAX, WAIT_MAX_MS, Type
+from tq.protocol import BATCH_TASKS_MAX, WAIT_MAX_MS, Code, Type
 from tq.status import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+Consistency: TypeAlias = Literal["linearizable", "stale"]
 
 _BATCHES_IN_FLIGHT = 4
 _ANSWER_S = 1.0  # for the answer of a wait to travel, beyond the wait itself
@@ -32,7 +35,13 @@ _PAUSE_S = 1.0  # where the cluster gave no hint
 
 
 class TaskCalls(Caller):
-    """What submitters say. `tq.Client` has these methods."""
+    """What submitters say. `tq.Client` has these methods.
+
+    Attributes:
+        _seen_index: Highest applied index that a stale read of this client has shown.
+    """
+
+    _seen_index = 0
 
     async def submit(
         self,
@@ -138,17 +147,59 @@ class TaskCalls(Caller):
         return [results[i] for i in range(len(tasks))]
 
     async def status(
-        self, task_id: TaskId | str, *, deadline: Duration | None = None
+        self,
+        task_id: TaskId | str,
+        *,
+        consistency: Consistency = "linearizable",
+        at_least: int = 0,
+        deadline: Duration | None = None,
     ) -> TaskStatus:
-        """Read a task's status; linearizable.
+        """Read a task's status.
+
+        A stale read asks any node and waits for nobody: it works without a leader, spreads
+        over the nodes, and may show an earlier state, named by the status's
+        `applied_index`. States do not go back within one client, whichever node answers.
+
+        Args:
+            task_id: The task.
+            consistency: `"linearizable"` shows everything acknowledged before the call.
+            at_least: Of a stale read: the log index its state must include, such as the
+                `log_index` of a submit.
+            deadline: Instead of the client's own.
 
         Raises:
-            NotFound: There is no such task in this namespace.
-            Unavailable: No leader answered.
+            NotFound: There is no such task in this namespace, for a stale read: not in the
+                state that was read.
+            Unavailable: No leader answered; for a stale read, no node that has applied as
+                much as `at_least` and as earlier reads showed.
+            ConfigError: There is no such consistency.
         """
-        fields = [TaskId(task_id).raw]
-        answer = await self._call(Type.QUERY_STATUS, fields, deadline=deadline, size=2)
+        task_id = TaskId(task_id)
+        if consistency == "stale":
+            return await self._stale_status(task_id, at_least=at_least, deadline=deadline)
+        if consistency != "linearizable" or at_least:
+            raise ConfigError(
+                "consistency is 'linearizable' or 'stale', and at_least goes with 'stale'"
+            )
+        answer = await self._call(Type.QUERY_STATUS, [task_id.raw], deadline=deadline, size=2)
         return TaskStatus.from_map(answer[1])
+
+    async def _stale_status(
+        self, task_id: TaskId, *, at_least: int, deadline: Duration | None
+    ) -> TaskStatus:
+        options = {"consistency": "stale", "at_least": max(at_least, self._seen_index)}
+        answer = await self._call(
+            Type.QUERY_STATUS,
+            [task_id.raw, options],
+            deadline=deadline,
+            size=3,
+            channel=self._readers,
+        )
+        applied_index = int(answer[2])
+        self._seen_index = max(self._seen_index, applied_index)
+        if answer[1] is None:
+            raise NotFound(Code.NOT_FOUND, f"no such task as of entry {applied_index}")
+        return TaskStatus.from_map(answer[1], applied_index=applied_index)
 
     async def wait(
         self,

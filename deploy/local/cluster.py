@@ -13,16 +13,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from cluster.certificates import NODE_DAYS, issue, make_authority
 from deploy.local.processes import ChildProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 0.02
+_ONE_DISK: Final[Mapping[str, str]] = {"TQ_PERSISTENCE__BALLAST": "0B"}
 
 Found = TypeVar("Found")
 
@@ -63,16 +66,28 @@ class LocalNode(ChildProcess):
     """One node process of a local cluster, with its addresses and its data directory."""
 
     def __init__(
-        self, node_id: int, arguments: list[str], *, ports: Ports, directory: Path
+        self,
+        node_id: int,
+        arguments: list[str],
+        *,
+        ports: Ports,
+        directory: Path,
+        environment: dict[str, str],
     ) -> None:
         super().__init__(
             arguments,
             log_path=directory / f"node{node_id}.log",
+            environment=environment,
             directory=ROOT,
         )
         self.node_id = node_id
         self.ports = ports
         self.data_dir = directory / f"node{node_id}"
+
+    @property
+    def peer_address(self) -> str:
+        """Where the other nodes connect."""
+        return f"{_HOST}:{self.ports.raft}"
 
     @property
     def client_address(self) -> str:
@@ -106,6 +121,9 @@ class LocalCluster:
         configuration: YAML text for all nodes, or a text per node id.
         launcher: Command that starts a node; the module of this tree by default.
         ports: Three per node; free ones are looked for if None.
+        tls: Issue certificates, so that the nodes speak TLS with each other.
+        environment: Variables of the nodes. They share one disk, where ballast is of no use,
+            unless given.
     """
 
     def __init__(
@@ -116,32 +134,76 @@ class LocalCluster:
         configuration: str | dict[int, str] = "",
         launcher: Sequence[str] = (sys.executable, "-m", "node"),
         ports: Sequence[int] | None = None,
+        tls: bool = False,
+        environment: Mapping[str, str] = _ONE_DISK,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         numbers = list(ports) if ports is not None else free_ports(3 * size)
         self.directory = directory
         self._launcher = list(launcher)
+        self._certificates = self._make_authority() if tls else None
+        self._environment = dict(environment)
         layout = {i + 1: Ports(*numbers[3 * i : 3 * i + 3]) for i in range(size)}
-        peers = ",".join(f"{i}={_HOST}:{ports.raft}" for i, ports in layout.items())
+        peers = ["--peers", _listed(layout)] if size > 1 else []
         self.nodes = {
-            node_id: self._make(node_id, ports, peers if size > 1 else "", configuration)
+            node_id: self._make(node_id, ports, peers, configuration)
             for node_id, ports in layout.items()
         }
 
+    def join(self, node_id: int, *, configuration: str = "") -> LocalNode:
+        """Start one more node, which waits to be added to the running cluster; return it.
+
+        Args:
+            node_id: A number that no node of this cluster has had.
+            configuration: YAML text for it.
+        """
+        layout = {known: node.ports for known, node in self.nodes.items()}
+        layout[node_id] = Ports(*free_ports(3))
+        joins = ["--join", _listed(layout)]
+        node = self._make(node_id, layout[node_id], joins, configuration)
+        self.nodes[node_id] = node
+        node.start()
+        return node
+
     def _make(
-        self, node_id: int, ports: Ports, peers: str, configuration: str | dict[int, str]
+        self,
+        node_id: int,
+        ports: Ports,
+        listed: Sequence[str],
+        configuration: str | dict[int, str],
     ) -> LocalNode:
-        arguments = [*self._launcher, "--id", str(node_id)]
-        if peers:
-            arguments += ["--peers", peers]
+        arguments = [*self._launcher, "--id", str(node_id), *listed]
         arguments += ["--listen", f"{_HOST}:{ports.client}", "--http", f"{_HOST}:{ports.http}"]
         arguments += ["--data", str(self.directory / f"node{node_id}")]
+        arguments += self.tls_arguments(node_id)
         text = configuration if isinstance(configuration, str) else configuration.get(node_id, "")
         if text:
             path = self.directory / f"node{node_id}.yaml"
             path.write_text(text)
             arguments += ["--config", str(path)]
-        return LocalNode(node_id, arguments, ports=ports, directory=self.directory)
+        return LocalNode(
+            node_id,
+            arguments,
+            ports=ports,
+            directory=self.directory,
+            environment=self._environment,
+        )
+
+    def _make_authority(self) -> Path:
+        directory = self.directory / "certificates"
+        if not directory.exists():
+            make_authority(directory, now=datetime.now(UTC))
+        return directory
+
+    def tls_arguments(self, node_id: int) -> list[str]:
+        """Return the flags of a node that name its certificate; none without TLS."""
+        directory = self._certificates
+        if directory is None:
+            return []
+        certificate, key = directory / f"node-{node_id}.pem", directory / f"node-{node_id}.key"
+        if not certificate.exists():
+            issue(directory, node_id, days=NODE_DAYS, now=datetime.now(UTC))
+        return ["--tls", f"ca={directory / 'ca.pem'},certificate={certificate},key={key}"]
 
     def __enter__(self) -> LocalCluster:
         return self
@@ -217,3 +279,7 @@ class LocalCluster:
             node.signal(signal.SIGTERM)
         for node in self.nodes.values():
             node.stop(timeout_s=10)
+
+
+def _listed(layout: Mapping[int, Ports]) -> str:
+    return ",".join(f"{node_id}={_HOST}:{ports.raft}" for node_id, ports in layout.items())

@@ -34,12 +34,17 @@ class RawClient:
 
     def request(self, kind: int, *fields: Any) -> tuple[int, list[Any]]:
         """Send one request; return the answer's type and its fields after the request id."""
-        request_id = next(self._request_ids)
-        payload = msgpack.packb([request_id, *fields], use_bin_type=True)
-        self.send(struct.pack(">IB", len(payload) + 1, kind) + payload)
+        request_id = self.ask(kind, *fields)
         answer_kind, answer = self.receive()
         assert answer[0] == request_id
         return answer_kind, answer[1:]
+
+    def ask(self, kind: int, *fields: Any) -> int:
+        """Send one request, whose answer is not waited for; return its request id."""
+        request_id = next(self._request_ids)
+        payload = msgpack.packb([request_id, *fields], use_bin_type=True)
+        self.send(struct.pack(">IB", len(payload) + 1, kind) + payload)
+        return request_id
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -1,77 +1,61 @@
-"""Play seeds of the simulation: `python -m tests.simulation --seeds 1000` or `--seed 17`.
+"""Play seeds of the simulation.
 
-Exit status 1 when a seed fails. One seed alone also prints the end of its history and the
-hash of all of it, which is the same for the same seed on every machine.
+    python -m tests.simulation --seeds 1000              fresh seeds; the base is printed
+    python -m tests.simulation --seeds 1000 --base 7     the same ones as another time
+    python -m tests.simulation --seed 17                 one, with its history, minimised if it fails
+    python -m tests.simulation --seed 17 --faults 3,8    one, with these of its faults alone
+    python -m tests.simulation --determinism 25          each twice, in processes of their own
+
+Exit status 1 when a seed fails, or when an interesting state that must be reached was not.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import time
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.checks import Violation
-from tests.simulation.world import Options, World, play
-
-
-def say(text: str) -> None:
-    """Write a line to standard output at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def play_one(seed: int) -> tuple[int, str | None, dict[str, int]]:
-    """Seed, what went wrong if anything, and the states reached."""
-    logging.disable(logging.CRITICAL)
-    try:
-        world = play(seed)
-    except Violation as violation:
-        return seed, str(violation), {}
-    return seed, None, dict(world.reached + world.checks.answers)
-
-
-def show_one(seed: int) -> int:
-    """Play one seed and print its options, how it ended and its hash."""
-    world = World(seed)
-    say(repr(Options.drawn(seed)))
-    try:
-        world.run()
-    except Violation as violation:
-        say("\n".join(world.recent))
-        say(f"seed {seed}: {violation}")
-        return 1
-    finally:
-        say(f"seed {seed} hash {world.trace_hash}")
-    say(repr(dict(world.reached + world.checks.answers)))
-    return 0
+from tests.simulation.campaign import Campaign, determinism
+from tests.simulation.show import say, show_one
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description="Play seeds of the simulation."
+    )
     parser.add_argument("--seeds", type=int, default=50, help="how many seeds")
-    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--base", type=int, help="the first of them; drawn unless given")
     parser.add_argument("--seed", type=int, help="play this one alone, and show it")
+    parser.add_argument("--faults", help="with --seed: numbers of the only faults to inject")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--budget-s", type=float, help="begin no seed after so many seconds")
+    parser.add_argument("--determinism", type=int, metavar="N", help="play N seeds twice each")
+    parser.add_argument("--digest", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
-        return show_one(chosen.seed)
-    started, failures = time.monotonic(), 0
-    reached: Counter[str] = Counter()
-    with ProcessPoolExecutor(chosen.processes) as pool:
-        seeds = range(chosen.first, chosen.first + chosen.seeds)
-        for _, failure, states in pool.map(play_one, seeds, chunksize=4):
-            reached.update(states)
-            if failure is not None:
-                failures += 1
-                say(failure)
-    for state, count in sorted(reached.items()):
-        say(f"{count:8} {state}")
-    say(f"{chosen.seeds} seeds, {failures} failed, {time.monotonic() - started:.0f} s")
-    return 1 if failures else 0
+        numbers = None if chosen.faults is None else _numbers(chosen.faults)
+        return show_one(chosen.seed, numbers)
+    base = int.from_bytes(os.urandom(6), "big") if chosen.base is None else chosen.base
+    if chosen.digest is not None:
+        return _digests(chosen.digest)
+    if chosen.determinism is not None:
+        return determinism(range(base, base + chosen.determinism), processes=chosen.processes)
+    say(f"seeds {base} to {base + chosen.seeds - 1} (--base {base})")
+    campaign = Campaign(base, chosen.seeds, processes=chosen.processes, budget_s=chosen.budget_s)
+    return campaign.run()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def _digests(text: str) -> int:
+    """Print seed and digest of each seed named: what `--determinism` compares."""
+    from tests.simulation.play import play  # noqa: PLC0415 - only this process needs it
+
+    for seed in _numbers(text):
+        say(f"{seed} {play(seed).digest}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,161 +1,158 @@
-"""Connections that behave like TCP: in order, and a break loses a suffix.
+"""The network between nodes: what is cut, what is slow, and which connections there are.
 
-A break is noticed by each side at its own time. Until then the sender's messages vanish
-and what was already on its way still arrives. A one-way cut delays and loses nothing,
-unless it lasts so long that the connection is given up.
+A connection delivers in order. When it breaks, what its sides have under way is lost from
+some moment on, and each side hears of it in its own time; until then its messages vanish.
+A one-way cut loses nothing and delivers nothing: what is sent waits, as TCP repeats it,
+until the cut ends or a side gives up.
 """
 
 from __future__ import annotations
 
-import random
-from collections import deque
 from typing import TYPE_CHECKING
 
-from cluster.messages import Message, decode
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.simulation.process import Process
+    from tests.simulation.transport import SimLink, SimTransport
     from tests.simulation.world import World
 
-Link = tuple[int, int]
+Direction = tuple[int, int]
+"""(sender, receiver)."""
+
+_RETRANSMIT_S = 0.2
 
 
-class Connection:
-    """One connection between two nodes, both directions."""
+class Cable:
+    """One connection between two nodes; `ends` are the dialler's and the other one."""
 
-    def __init__(self, one: int, other: int) -> None:
-        self.alive = True
-        self.queues: dict[Link, deque[tuple[float, list[object]]]] = {
-            (one, other): deque(),
-            (other, one): deque(),
-        }
-        self.busy: set[Link] = set()
-        self.latest: dict[Link, float] = {(one, other): 0.0, (other, one): 0.0}
+    __slots__ = ("ends", "intact")
+
+    def __init__(self) -> None:
+        self.ends: tuple[SimLink, SimLink]
+        self.intact = True
 
 
 class Network:
-    """All connections of one world."""
+    """All connections of one world, and what is wrong with the way between any two nodes."""
 
-    def __init__(self, world: World, *, delay_s: float, slow_s: float) -> None:
+    def __init__(self, world: World) -> None:
+        options = world.options
         self.world = world
-        self.delay_s = delay_s
-        self.slow_s = slow_s
-        self.open: dict[Link, Connection] = {}
-        self.cut: set[Link] = set()
-        self.duplicate_votes = False
+        self.delay_s = options.delay_s
+        self.late, self.late_s = options.late, options.late_s
+        self.duplicated, self.reordered = options.duplicated, options.reordered
+        self.rng = world.rng("network")
+        self.client_rng = world.rng("client network")
+        self.cut: set[Direction] = set()
+        self.client_cut: set[int] = set()
+        self.cables: list[Cable] = []
+        self._causes: dict[Direction, int] = {}
 
-    @property
-    def rng(self) -> random.Random:
-        return self.world.rng
+    def delay(self) -> float:
+        """One way of one message."""
+        draw = self.rng.random
+        seconds = self.delay_s * (0.5 + draw())
+        if self.late and draw() < self.late:
+            seconds += self.late_s * draw()
+        return seconds
 
-    def send(self, sender: int, receiver: int, message: Message) -> None:
-        connection = self.open.get((sender, receiver))
-        if connection is None or not connection.alive:
-            return
-        link = (sender, receiver)
-        delay = self.rng.expovariate(1 / self.delay_s)
-        if self.rng.random() < 0.05:
-            delay += self.rng.random() * self.slow_s
-        at = max(connection.latest[link] + 1e-6, self.world.now + delay)
-        connection.latest[link] = at
-        form = message.to_list()
-        copies = 2 if self.duplicate_votes and form[0] in {4, 6} else 1
-        for _ in range(copies):
-            connection.queues[link].append((at, form))
-        self._pump(connection, link)
+    def client_delay(self) -> float:
+        """One way between a client and a node."""
+        return self.delay_s * (0.5 + self.client_rng.random())
 
-    def _pump(self, connection: Connection, link: Link) -> None:
-        queue = connection.queues[link]
-        if queue and link not in connection.busy:
-            connection.busy.add(link)
-            self.world.at(max(queue[0][0], self.world.now), self._deliver, connection, link)
+    # --------------------------------------------------------------------------- faults
 
-    def _deliver(self, connection: Connection, link: Link) -> None:
-        connection.busy.discard(link)
-        queue = connection.queues[link]
-        receiver = self.world.nodes[link[1]]
-        if not queue or link in self.cut:
-            return
-        if self.open.get((link[1], link[0])) is not connection or receiver.engine is None:
-            queue.clear()
-            return
-        if receiver.paused_until > self.world.now:
-            connection.busy.add(link)
-            self.world.at(receiver.paused_until, self._deliver, connection, link)
-            return
-        message = decode(queue.popleft()[1])
-        self._pump(connection, link)
-        receiver.receive(link[0], message)
+    def block(self, directions: Iterable[Direction], seconds: float) -> None:
+        """Cut some directions for a while; cuts of the same direction add up."""
+        for direction in directions:
+            self._causes[direction] = self._causes.get(direction, 0) + 1
+            self.cut.add(direction)
+            self.world.after(seconds, self._unblock, direction)
 
-    # ------------------------------------------------------------------------- faults
+    def _unblock(self, direction: Direction) -> None:
+        causes = self._causes.get(direction, 0) - 1
+        self._causes[direction] = max(0, causes)
+        if causes == 0:
+            self._open(direction)
 
-    def connect(self, one: int, other: int) -> None:
-        """Open a connection if both are up and can reach each other; try again if not."""
-        nodes = self.world.nodes
-        if (one, other) in self.open or (other, one) in self.open:
-            return
-        if nodes[one].engine is None or nodes[other].engine is None:
-            return  # whoever starts next asks again
-        if {(one, other), (other, one)} & self.cut:
-            self._again(one, other)
-            return
-        connection = Connection(one, other)
-        self.open[(one, other)] = self.open[(other, one)] = connection
-        self.world.trace("connect", one, other)
-        nodes[one].connected(other)
-        nodes[other].connected(one)
+    def _open(self, direction: Direction) -> None:
+        self.cut.discard(direction)
+        for cable in list(self.cables):
+            for end in cable.ends:
+                if end.direction == direction:
+                    self.world.after(_RETRANSMIT_S * self.rng.random(), end.flow)
 
-    def _again(self, one: int, other: int) -> None:
-        self.world.after(0.02 + self.rng.random() * 0.3, self.connect, one, other)
+    def lose(self, one: int, other: int) -> bool:
+        """Break the connection of a pair; True when there was one."""
+        found = [cable for cable in self.cables if cable.ends[0].direction in _both(one, other)]
+        for cable in found:
+            self._break(cable)
+        return bool(found)
 
-    def lose(self, one: int, other: int) -> None:
-        """Break the connection: a suffix is lost, each side notices in its own time."""
-        connection = self.open.get((one, other)) or self.open.get((other, one))
-        if connection is None or not connection.alive:
-            return
-        connection.alive = False
-        self.world.trace("break", one, other)
-        for queue in connection.queues.values():
-            for _ in range(self.rng.randint(0, len(queue))):
-                queue.pop()
-        for link in ((one, other), (other, one)):
-            slow = self.rng.random() < 0.3
-            delay = self.rng.random() * (2.0 if slow else 0.03)
-            self.world.after(delay, self._notice, connection, link)
-
-    def _notice(self, connection: Connection, link: Link) -> None:
-        if self.open.get(link) is not connection:
-            return
-        del self.open[link]
-        connection.queues[(link[1], link[0])].clear()
-        self.world.nodes[link[0]].disconnected(link[1])
-        self._again(*link)
-
-    def process_gone(self, node_id: int) -> None:
-        """The kernel closes a dead process's connections; peers notice soon."""
-        for other in self.world.nodes:
-            if self.open.pop((node_id, other), None) is not None:
-                connection = self.open.get((other, node_id))
-                if connection is not None:
-                    connection.alive = False
-                    delay = self.rng.random() * 0.03
-                    self.world.after(delay, self._notice, connection, (other, node_id))
-
-    def block(self, link: Link, seconds: float) -> None:
-        """Cut one direction for a while."""
-        self.cut.add(link)
-        self.world.trace("cut", link)
-        self.world.after(seconds, self.unblock, link)
-        if seconds > 2.0:
-            self.world.after(2.0, self.lose, *link)
-
-    def unblock(self, link: Link) -> None:
-        if link in self.cut:
-            self.cut.discard(link)
-            self.world.trace("uncut", link)
-            connection = self.open.get(link) or self.open.get((link[1], link[0]))
-            if connection is not None:
-                self._pump(connection, link)
+    def _break(self, cable: Cable) -> None:
+        """Lose what is under way from some moment on; each side hears of it when it does."""
+        self.forget(cable)
+        now, draw = self.world.now, self.rng.random
+        for end in cable.ends:
+            end.lose_after(now + draw() * max(0.0, end.out_at - now))
+            slow = draw() < 0.3
+            end.process.after(draw() * (4.0 if slow else 0.05), end.end, "the network broke it")
 
     def heal(self) -> None:
-        for link in sorted(self.cut):
-            self.unblock(link)
+        """Nothing is cut any more."""
+        self.duplicated = self.reordered = 0.0
+        self.client_cut.clear()
+        self._causes.clear()
+        for direction in sorted(self.cut):
+            self._open(direction)
+
+    # -------------------------------------------------------------------------- the ends
+
+    def forget(self, cable: Cable) -> None:
+        """A connection carries nothing new."""
+        if cable.intact:
+            cable.intact = False
+            self.cables.remove(cable)
+
+    def process_gone(self, process: Process, *, silent: bool) -> None:
+        """A process is gone: its kernel closes its connections, unless that went as well."""
+        for cable in list(self.cables):
+            for end, other in (cable.ends, cable.ends[::-1]):
+                if end.process is process:
+                    self.forget(cable)
+                    if not silent:
+                        self._say_end(end, other)
+                    else:
+                        # Found out when this host is up again, or by silence.
+                        end.lose_after(self.world.now)
+
+    def _say_end(self, end: SimLink, other: SimLink) -> None:
+        if end.direction in self.cut:
+            return  # it hears silence
+        at = max(end.out_at, self.world.now + self.delay())
+        other.process.at(at, other.end, "the other process has ended")
+
+    def host_up(self, node_id: int) -> None:
+        """A host that had lost power answers to what belongs to no connection of it."""
+        for node in self.world.nodes.values():
+            if node.transport is not None and node.process is not None:
+                for link in node.transport.links_to(node_id):
+                    if not link.cable.intact:
+                        seconds = 0.3 * self.rng.random()
+                        node.process.after(seconds, link.end, "reset by the other host")
+
+    def reaches(self, one: int, other: int) -> bool:
+        """Whether a handshake can pass: both directions are open."""
+        return (one, other) not in self.cut and (other, one) not in self.cut
+
+    def listener(self, node_id: int) -> SimTransport | None:
+        """Who answers at a node's peer address now."""
+        node = self.world.nodes.get(node_id)
+        if node is None or node.process is None or node.transport is None:
+            return None
+        return node.transport if node.transport.is_listening else None
+
+
+def _both(one: int, other: int) -> tuple[Direction, Direction]:
+    return (one, other), (other, one)

@@ -1,31 +1,77 @@
-"""One simulated cluster: a virtual clock, a seed, nodes, clients and a nemesis."""
+"""One simulated cluster: virtual time, chance in streams from one seed, and all that lives in it.
+
+A world is played by `tests.simulation.play`. It has one thread and one queue of events;
+what happens at one true time happens in the order it was planned.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+from zlib import crc32
 
 from cluster.engine import Engine
-from cluster.interface import AMNESIAC_KEY, RAFT_META
+from cluster.replica import Replica
 from cluster.state import LEADER
-from tests.simulation.checks import Checks, Violation
+from node.broker import Broker
+from statemachine import Machine
+from tests.simulation.history import History
+from tests.simulation.links import ClientLink, ClientUser, dial
 from tests.simulation.network import Network
-from tests.simulation.node import Options, SimNode
+from tests.simulation.composition import client_address
+from tests.simulation.nodes import SimNode
+from tests.simulation.options import Options
+from tests.simulation.process import Action, Crashed, Process
+from tests.simulation.violation import Violation
 
-__all__ = ["Options", "Violation", "World", "play"]
+if TYPE_CHECKING:
+    from tests.simulation.invariants import Invariant
+
+__all__ = ["ClientLink", "ClientUser", "Options", "Parts", "SimNode", "Violation", "World"]
+
+_RECENT_MAX = 4000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The classes a node is made of; a planted bug is another class here.
+
+    Attributes:
+        engine: Consensus.
+        machine: The queue.
+        broker: What serves clients.
+        replica: The rim round the engine.
+        syncs: A sync makes what was written durable.
+        setup: Called with each node after it was made, before it starts.
+    """
+
+    engine: type[Engine] = Engine
+    machine: type[Machine] = Machine
+    broker: type[Broker] = Broker
+    replica: type[Replica] = Replica
+    syncs: bool = True
+    setup: Callable[[SimNode], None] | None = None
 
 
 class World:
-    """A cluster under faults. Everything random comes from the seed.
+    """A cluster, its clients and its time.
 
     Args:
-        seed: Decides the whole history.
-        options: Drawn from the seed when not given.
-        engine: Class of the nodes, for planted faults.
-        syncs_work: Whether a sync makes anything safe, for a planted fault.
+        seed: Decides everything.
+        options: Drawn from the seed unless given.
+        parts: What nodes are made of.
+        detail: Keep the trace as text.
+
+    Attributes:
+        now: True time, seconds.
+        soon: Callbacks that follow the present one.
+        sometimes: Interesting states reached, by name.
+        nodes: Every node by id, up or not.
+        history: What clients asked and were answered.
     """
 
     def __init__(
@@ -33,221 +79,192 @@ class World:
         seed: int,
         options: Options | None = None,
         *,
-        engine: type[Engine] = Engine,
-        syncs_work: bool = True,
+        parts: Parts | None = None,
+        detail: bool = False,
     ) -> None:
         self.seed = seed
         self.options = options or Options.drawn(seed)
-        self.make_engine = engine
-        self.syncs_work = syncs_work
-        self.rng = random.Random(seed)
+        self.parts = parts or Parts()
         self.now = 1000.0
-        self.chaos_until = self.now + self.options.chaos_s
-        self.reached: Counter[str] = Counter()
-        self.recent: deque[str] = deque(maxlen=400)
-        self._hash = hashlib.sha256()
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self.soon: deque[tuple[Process, Action, tuple[object, ...]]] = deque()
+        self.sometimes: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.recent: deque[str] | None = deque(maxlen=_RECENT_MAX) if detail else None
+        self.healed = False
+        self.invariants: list[Invariant] = []
+        self._steppers: list[Invariant] = []
+        self._appliers: list[Invariant] = []
+        self.violation: Violation | None = None
+        self.events = 0
+        self._digest = 0
+        self._names: dict[str, int] = {}
+        self._streams: dict[str, random.Random] = {}
+        self._heap: list[tuple[float, int, Process | None, Action, tuple[object, ...]]] = []
         self._number = 0
-        self._uid = 0
-        self.checks = Checks(self)
-        self.network = Network(self, delay_s=self.options.delay_s, slow_s=self.options.slow_s)
-        self.network.duplicate_votes = self.options.duplicate_votes
+        self.history = History()
+        self.network = Network(self)
         self.nodes: dict[int, SimNode] = {}
-        for node_id in range(1, self.options.nodes + 1):
-            self.nodes[node_id] = SimNode(self, node_id)
+        founders = tuple(range(1, self.options.nodes + 1))
+        for node_id in founders:
+            self.add_node(node_id, founders)
 
-    @property
-    def trace_hash(self) -> str:
-        """Hash of everything that happened: equal for equal seeds."""
-        return self._hash.hexdigest()[:16]
+    def add_node(self, node_id: int, founders: Iterable[int], *, joins: bool = False) -> SimNode:
+        """Put another machine in the rack; it is not started."""
+        node = self.nodes[node_id] = SimNode(self, node_id, tuple(founders), joins=joins)
+        if self.parts.setup is not None:
+            self.parts.setup(node)
+        return node
+
+    # ------------------------------------------------------------------ chance and trace
+
+    def rng(self, name: str) -> random.Random:
+        """The stream of chance of one name; the same object each time."""
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = random.Random(f"{self.seed} {name}")
+        return stream
+
+    def reached(self, name: str) -> None:
+        """Count an interesting state."""
+        self.sometimes[name] += 1
+        if self.recent is not None:
+            self.recent.append(f"{self.now - 1000:.6f} reached: {name}")
 
     def trace(self, *what: object) -> None:
-        line = f"{self.now:.6f} {' '.join(map(str, what))}"
-        self._hash.update(line.encode())
-        self.recent.append(line)
+        """Take part of the history into its digest: numbers as they are, texts by checksum."""
+        names = self._names
+        digest = self._digest
+        for item in what:
+            if item.__class__ is not int and item.__class__ is not float:
+                name = item if item.__class__ is str else repr(item)
+                number = names.get(name)  # type: ignore[arg-type]  # checked by class, for speed
+                if number is None:
+                    number = names[name] = crc32(name.encode())  # type: ignore[index, attr-defined]
+                digest = hash((digest, number))
+            else:
+                digest = hash((digest, item))
+        self._digest = digest
+        if self.recent is not None:
+            self.recent.append(f"{self.now - 1000:.6f} {' '.join(map(str, what))}")
 
-    def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
-        self._number += 1
-        heapq.heappush(self._heap, (when, self._number, action, arguments))
+    def fold(self, number: int) -> None:
+        """Take a number into the digest, without a line of text."""
+        self._digest = hash((self._digest, number))
 
-    def after(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
-        self.at(self.now + seconds, action, *arguments)
+    @property
+    def digest(self) -> str:
+        """Hash of everything that happened: equal for equal seeds, in any process."""
+        return f"{self._digest & 0xFFFF_FFFF_FFFF_FFFF:016x}"
 
-    def run_until(self, when: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= when:
-            at, _, action, arguments = heapq.heappop(heap)
-            self.now = max(self.now, at)
-            action(*arguments)
-        self.now = max(self.now, when)
+    def fail(self, text: str) -> NoReturn:
+        """End the world: something that must hold did not."""
+        if self.violation is None:
+            self.violation = Violation(text)
+        raise self.violation
 
-    def run(self) -> None:
-        """Faults, then healing, then the final checks.
+    def tell_stepped(self, node: SimNode) -> None:
+        """Show the invariants a node whose engine has moved."""
+        try:
+            for invariant in self._steppers:
+                invariant.stepped(node)
+        except Violation as violation:
+            self.violation = violation  # what runs on the node must not swallow it
+            raise
 
-        Raises:
-            Violation: Something that must hold did not.
-        """
-        for node in self.nodes.values():
-            node.start()
-        self.after(0.5, self._write)
-        self.after(0.6, self._read)
-        self.after(1.0, self._fault)
-        while self.now < self.chaos_until:
-            self.run_until(self.now + 0.5)
-            self.checks.log_matching()
-        self._heal()
-        self._settle()
-        self._last_write()
-        self._settle()
-        self.checks.log_matching()
-        self.checks.converged()
-        for node in self.nodes.values():
-            assert node.engine is not None
-            self.collect(node.engine)
+    def tell_applied(self, node: SimNode, index: int, entry: bytes, outcome: Any) -> None:
+        """Show the invariants an entry that a node has applied."""
+        try:
+            for invariant in self._appliers:
+                invariant.applied(node, index, entry, outcome)
+        except Violation as violation:
+            self.violation = violation
+            raise
 
-    def _settle(self) -> None:
-        """Give the healed cluster its time: a second, and more while nodes still differ.
-
-        Tiny batches and chunks make catching up slow, so the bound is generous; a cluster
-        that is stuck does not get there in any time.
-        """
-        patience = self.now + self.options.quiet_s
-        self.run_until(self.now + 2.0)
-        while self.now < patience and not self.checks.level():
-            self.run_until(self.now + 0.5)
+    def watch(self, kinds: Iterable[type[Invariant]]) -> None:
+        """Check these from now on."""
+        self.invariants = [kind(self) for kind in kinds]
+        self._steppers = [one for one in self.invariants if _has(one, "stepped")]
+        self._appliers = [one for one in self.invariants if _has(one, "applied")]
 
     def collect(self, engine: Engine) -> None:
         """Count the interesting states a process has been in before it goes."""
-        self.reached["snapshot installed"] += engine.snapshots_installed
-        self.reached["snapshot sent"] += engine.snapshots_sent
-        self.reached["leader deposed with uncommitted entries"] += engine.deposed_with_entries
-        self.reached["divergent tail cut"] += engine.tails_cut
-        self.reached["memory recovered"] += engine.memories_recovered
+        for name, count in (
+            ("snapshot installed", engine.snapshots_installed),
+            ("snapshot sent", engine.snapshots_sent),
+            ("leader deposed with uncommitted entries", engine.deposed_with_entries),
+            ("divergent tail cut", engine.tails_cut),
+            ("memory recovered", engine.memories_recovered),
+        ):
+            if count:
+                self.sometimes[name] += count
 
-    # ------------------------------------------------------------------------ clients
-
-    @staticmethod
-    def uid_of(entry: bytes) -> int:
-        return int(entry.split(b".")[0] or b"0")
-
-    def _target(self) -> SimNode | None:
-        leaders = [n for n in self.nodes.values() if n.engine and n.engine.role == LEADER]
-        nodes = leaders if leaders and self.rng.random() < 0.8 else list(self.nodes.values())
-        node = self.rng.choice(nodes)
-        return node if node.engine is not None and node.paused_until <= self.now else None
-
-    def _write(self) -> None:
-        if self.now > self.chaos_until:
-            return
-        self.after(self.rng.expovariate(self.options.writes_per_s), self._write)
-        node = self._target()
-        if node is not None:
-            self._uid += 1
-            padding = b"x" * self.rng.randint(0, 60)
-            node.propose(self._uid, b"%d.%s" % (self._uid, padding))
-
-    def _read(self) -> None:
-        if self.now > self.chaos_until:
-            return
-        self.after(self.rng.expovariate(self.options.reads_per_s), self._read)
-        node = self._target()
-        if node is not None:
-            self._uid += 1
-            node.read(self._uid)
-
-    def _last_write(self) -> None:
-        leaders = [n for n in self.nodes.values() if n.engine and n.engine.role == LEADER]
-        if not leaders:
-            self.checks.fail("no leader after healing")
-        newest = max(leaders, key=lambda node: node.engine.term if node.engine else 0)
-        self._uid += 1
-        newest.propose(self._uid, b"%d." % self._uid)
-
-    # ------------------------------------------------------------------------- faults
-
-    def _fault(self) -> None:
-        if self.now > self.chaos_until:
-            return
-        self.after(self.rng.expovariate(self.options.faults_per_s), self._fault)
-        node = self.nodes[self.rng.choice(list(self.nodes))]
-        kind = self.rng.random()
-        if self.rng.random() < 0.06:
-            self.reached["all nodes down at once"] += 1
-            for each in self.nodes.values():
-                self._crash(each)
-        elif kind < self.options.crash_share:
-            self._crash(self._prey(node))
-        elif len(self.nodes) == 1 or kind > 0.88:
-            node.paused_until = self.now + self.rng.expovariate(1.5)
-        else:
-            self._cut(node, kind)
-
-    def _cut(self, node: SimNode, kind: float) -> None:
-        others = [other for other in self.nodes if other != node.node_id]
-        other = self.rng.choice(others)
-        seconds = self.rng.expovariate(0.6)
-        if kind < self.options.crash_share + 0.2:
-            self.network.lose(node.node_id, other)
-        elif kind < self.options.crash_share + 0.4:
-            self.network.block((node.node_id, other), seconds)
-        else:
-            for other in others:
-                self.network.block((node.node_id, other), seconds)
-                self.network.block((other, node.node_id), seconds)
-
-    def _prey(self, node: SimNode) -> SimNode:
-        """Half of the crashes look for a leader."""
-        leaders = [n for n in self.nodes.values() if n.engine and n.engine.role == LEADER]
-        return leaders[0] if leaders and self.rng.random() < 0.5 else node
-
-    def _crash(self, node: SimNode) -> None:
-        if node.engine is None:
-            return
-        node.stop()
-        if self.options.wipes and self.rng.random() < 0.2 and self._may_wipe():
-            self.trace("wipe", node.node_id)
-            node.disk.wipe()
-            node.disk.put(RAFT_META, AMNESIAC_KEY, b"")
-            node.disk.sync(node.disk.write() or 0)
-            self.reached["disk wiped"] += 1
-        elif self.options.power_loss:
-            lost = node.disk.lose_power(self.rng)
-            self.reached["batches lost"] += lost
-            self.trace("power loss", node.node_id, lost)
-        else:
-            node.disk.kill()
-            self.trace("kill", node.node_id)
-        self.after(0.05 + self.rng.expovariate(1.0), self._restart, node)
-
-    def _may_wipe(self) -> bool:
-        """A minority may lose its memory: one node at a time, of three or more."""
-        clean = all(n.disk.get(RAFT_META, AMNESIAC_KEY) is None for n in self.nodes.values())
-        return clean and len(self.nodes) >= 3
-
-    def _restart(self, node: SimNode) -> None:
-        if node.engine is None:
-            node.start()
-
-    def _heal(self) -> None:
-        self.trace("heal")
-        self.network.heal()
+    def newest_leader(self) -> SimNode | None:
+        """The node that leads the highest term, as far as it knows itself."""
+        newest, found = -1, None
         for node in self.nodes.values():
-            node.paused_until = 0.0
-            self._restart(node)
+            engine = node.engine
+            if engine is not None and engine.role == LEADER and engine.term > newest:
+                newest, found = engine.term, node
+        return found
+
+    # ------------------------------------------------------------------------------- time
+
+    def plan(
+        self, when: float, process: Process | None, action: Action, arguments: tuple[object, ...]
+    ) -> None:
+        """Run an action at a true time, in a process or outside of all."""
+        self._number += 1
+        heapq.heappush(self._heap, (when, self._number, process, action, arguments))
+
+    def at(self, when: float, action: Action, *arguments: object) -> None:
+        """Run at a true time."""
+        self.plan(when, None, action, arguments)
+
+    def after(self, seconds: float, action: Action, *arguments: object) -> None:
+        """Run after so many seconds."""
+        self.plan(self.now + seconds, None, action, arguments)
+
+    def run_until(self, when: float) -> None:
+        """Let time pass."""
+        heap, soon, pop, digest_of = self._heap, self.soon, heapq.heappop, hash
+        while heap and heap[0][0] <= when:
+            at, _, process, action, arguments = pop(heap)
+            if process is not None:
+                if not process.alive:
+                    continue
+                if process.paused:
+                    process.wait(action, arguments)
+                    continue
+            if at > self.now:
+                self.now = at
+            self._digest = digest_of((self._digest, at))
+            self.events += 1
+            try:
+                action(*arguments)
+                while soon:
+                    process, action, arguments = soon.popleft()
+                    if process.alive:
+                        if process.paused:
+                            process.wait(action, arguments)
+                        else:
+                            action(*arguments)
+            except Crashed as crash:
+                self.nodes[crash.node_id].crashed()
+            if self.violation is not None:
+                raise self.violation  # whoever caught it must not go on
+        self.now = max(self.now, when)
+
+    # ---------------------------------------------------------------------------- clients
+
+    def dial(self, node_id: int, user: ClientUser) -> None:
+        """Connect a client; `user.opened(link)` or `user.closed()` follows."""
+        dial(self, self.nodes[node_id], user)
+
+    def node_at(self, address: str) -> int | None:
+        """Which node a client address belongs to."""
+        return next((n for n in self.nodes if client_address(n) == address), None)
 
 
-def play(seed: int, options: Options | None = None, **planted: object) -> World:
-    """Run one seed to its end.
-
-    Raises:
-        Violation: With the seed and the command that plays it again.
-    """
-    world = World(seed, options, **planted)  # type: ignore[arg-type]  # the planted faults
-    try:
-        world.run()
-    except Violation as violation:
-        raise Violation(
-            f"seed {seed} at {world.now - 1000:.3f} s: {violation}\n"
-            f"replay: python -m tests.simulation --seed {seed}"
-        ) from violation
-    return world
+def _has(invariant: Invariant, hook: str) -> bool:
+    """Whether it does anything there."""
+    return getattr(type(invariant), hook) is not getattr(type(invariant).__mro__[-2], hook)

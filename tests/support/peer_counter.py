@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cluster.configuration import ChangeRefusal, Configuration
 from cluster.interface import DropReason, Families, Record, Status, Timing
 from cluster.link import Limits
 from cluster.replica import Replica, ReplicaConfig
@@ -19,10 +20,14 @@ DEADLINE_S = 20.0
 
 
 class CounterMachine:
-    """Remembers which entry was applied where; a checkpoint every `every` entries."""
+    """Remembers which entry was applied where; a checkpoint every `every` entries.
 
-    def __init__(self, every: int = 10) -> None:
+    With a `flaw` its state differs from that of the others.
+    """
+
+    def __init__(self, every: int = 10, flaw: bytes = b"") -> None:
         self.every = every
+        self.flaw = flaw
         self.places: dict[bytes, int] = {}
         self.changed: dict[bytes, int] = {}
         self.digest_chain = (0, b"")
@@ -36,11 +41,17 @@ class CounterMachine:
             return None
         records: list[Record] = [(FAMILY, k, b"%d" % v) for k, v in self.changed.items()]
         self.changed = {}
+        self._note_digest()
         return records
 
     def restore(self, families: Families) -> None:
         self.places = {key: int(value) for key, value in families(FAMILY)}
         self.changed = {}
+        self._note_digest()
+
+    def _note_digest(self) -> None:
+        state = repr(sorted(self.places.items())).encode() + self.flaw
+        self.digest_chain = max(self.places.values(), default=0), sha256(state).digest()
 
     def digest(self) -> bytes:
         return sha256(repr(sorted(self.places.items())).encode()).digest()
@@ -57,6 +68,9 @@ class Recorder:
         self.indexes: list[int] = []
         self.roles: list[tuple[int, str]] = []
         self.fatal_text: str | None = None
+        self.changes: dict[object, tuple[int, ChangeRefusal | None]] = {}
+        self.configurations: list[tuple[int, Configuration]] = []
+        self.removed_at: int | None = None
 
     def applied(self, index: int, outcome: object, context: object | None) -> None:
         self.indexes.append(index)
@@ -70,6 +84,18 @@ class Recorder:
 
     def read_done(self, context: object, ok: bool) -> None:
         self.reads[context] = ok
+        self._changed.set()
+
+    def change_done(self, context: object, index: int, refusal: ChangeRefusal | None) -> None:
+        self.changes[context] = (index, refusal)
+        self._changed.set()
+
+    def members_changed(self, configuration: Configuration, index: int) -> None:
+        self.configurations.append((index, configuration))
+        self._changed.set()
+
+    def removed(self, index: int) -> None:
+        self.removed_at = index
         self._changed.set()
 
     def role_changed(self, status: Status) -> None:
@@ -89,22 +115,28 @@ class Member:
         self.node_id = node_id
         self.directory = cluster.directory / str(node_id)
         self.options: dict[str, Any] = {}
+        self.flaw = b""
         self.replica: Replica | None = None
+        self.joins: dict[int, tuple[str, int]] = {}
+        self.listed: tuple[int, ...] = ()
 
     async def start(self, **options: Any) -> None:
         cluster = self.cluster
         self.options = options or self.options
-        self.machine = CounterMachine(cluster.checkpoint_every)
+        self.machine = CounterMachine(cluster.checkpoint_every, self.flaw)
         self.heard = Recorder(cluster.changed)
+        known = cluster.addresses
+        listed = {node: known[node] for node in self.listed}
         config = ReplicaConfig(
             node_id=self.node_id,
-            addresses=cluster.addresses,
+            addresses=self.joins or listed or known,
+            joins=bool(self.joins),
             data_dir=self.directory,
             families=[FAMILY],
             client_address=f"127.0.0.1:{self.node_id}",
             http_address=f"127.0.0.1:{self.node_id + 100}",
             timing=cluster.timing,
-            limits=Limits(redial_max_s=0.1),
+            limits=Limits(redial_max_s=0.1, ask_s=0.3, ping_s=cluster.report_s),
         )
         rng = random.Random(cluster.rng.getrandbits(64))
         replica = Replica(config, self.machine, self.heard, rng=rng, **self.options)
@@ -149,6 +181,7 @@ class Cluster:
         self.timing = Timing(election_min_s=0.3, election_max_s=0.6, heartbeat_s=0.05)
         ports = free_ports(size)
         self.addresses = {n + 1: ("127.0.0.1", port) for n, port in enumerate(ports)}
+        self.report_s = 1.0
         self.changed = asyncio.Event()
         self.members = [Member(self, node_id) for node_id in self.addresses]
         self.acked: set[bytes] = set()
@@ -195,7 +228,8 @@ class Cluster:
             if len(leaders) != 1:
                 return False
             status = leaders[0].status
-            names = {m.status.leader_id for m in self.up if m is not leaders[0]}
+            others = [m for m in self.up if m.node_id in m.status.voters and m is not leaders[0]]
+            names = {m.status.leader_id for m in others}
             return names <= {status.node_id} and status.applied_index > 0
 
         await self.until(agreed, "a leader")

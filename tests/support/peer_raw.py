@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.handshake import Hello, Kind
+from cluster.handshake import Hello, Kind, Refused, Standing
 from cluster.identity import BootstrapState
 from cluster.link import Limits
 from cluster.messages import Message
+from cluster.tls import PeerTls
 from cluster.transport import Address, PeerTransport
+from cluster.vitals import Report
 from cluster.wire import FRAME_MAX_BYTES, Decoder, encode
 
 VOTERS = (1, 2, 3)
@@ -61,11 +64,17 @@ class Handler:
     def disconnected(self, peer: int, reason: str) -> None:
         self.note("disconnected", peer)
 
-    def state_said(self, peer: int, state: BootstrapState, cluster_id: bytes | None) -> None:
-        self.note("state", peer, state, cluster_id)
+    def refused_by(self, peer: int, refusal: Refused) -> None:
+        self.note("refused by", peer, refusal)
+
+    def state_said(self, peer: int, standing: Standing) -> None:
+        self.note("state", peer, standing)
 
     def received(self, peer: int, message: Message) -> None:
         self.note("received", peer, message)
+
+    def reported(self, peer: int, report: Report) -> None:
+        self.note("reported", peer, report)
 
     def drained(self) -> None:
         """Nothing is queued here."""
@@ -90,6 +99,7 @@ def make_transport(
     *,
     bind: Address | None = None,
     limits: Limits | None = None,
+    tls: PeerTls | None = None,
 ) -> PeerTransport:
     return PeerTransport(
         node_id=handler.node_id,
@@ -98,6 +108,7 @@ def make_transport(
         handler=handler,
         rng=random.Random(handler.node_id),
         limits=limits or Limits(redial_min_s=0.01, redial_max_s=0.05),
+        tls=tls,
     )
 
 
@@ -110,13 +121,15 @@ class RawPeer:
         self._decoder = Decoder(FRAME_MAX_BYTES)
 
     @classmethod
-    async def dial(cls, address: Address) -> RawPeer:
-        return cls(*await asyncio.open_connection(*address))
+    async def dial(cls, address: Address, tls: ssl.SSLContext | None = None) -> RawPeer:
+        return cls(*await asyncio.open_connection(*address, ssl=tls))
 
     @classmethod
-    async def join(cls, address: Address, hello: Hello) -> RawPeer:
+    async def join(
+        cls, address: Address, hello: Hello, tls: ssl.SSLContext | None = None
+    ) -> RawPeer:
         """Dial and go through the handshake."""
-        peer = await cls.dial(address)
+        peer = await cls.dial(address, tls)
         await peer.say(*hello.to_list())
         answer = await peer.listen()
         assert answer is not None, "closed"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from cluster.configuration import AddLearner, Change, Configuration, Promote
 from cluster.engine import Engine
 from cluster.events import (
+    ChangeMembers,
     Durable,
     Event,
     PeerConnected,
@@ -54,6 +56,7 @@ class Bench:
         self.timing = timing or Timing()
         self.checkpoint_entries = checkpoint_entries
         self.voters = list(range(1, nodes + 1))
+        self.founding = dict.fromkeys(self.voters, Configuration(voters=tuple(self.voters)))
         self.disks = {node: SimDisk(FAMILIES) for node in self.voters}
         self.machines: dict[int, ListMachine] = {}
         self.engines: dict[int, Engine] = {}
@@ -74,12 +77,13 @@ class Bench:
             for other in self.voters:
                 if other != node:
                     self.step(node, PeerConnected(other))
+            self.sync(node)  # the founding configuration
 
     def start(self, node: int) -> Engine:
         self.machines[node] = ListMachine(self.checkpoint_entries)
         self.engines[node] = engine = self.engine_class(
             node_id=node,
-            voters=self.voters,
+            founding=self.founding[node],
             disk=self.disks[node],
             machine=self.machines[node],
             rng=random.Random(node),
@@ -88,6 +92,23 @@ class Bench:
             now=self.now,
         )
         self.held[node] = []
+        return engine
+
+    def join(self, node: int, *, amnesiac: bool = True) -> Engine:
+        """Start one more node with an empty disk, that nobody has let in yet, and connect it."""
+        self.voters.append(node)
+        self.founding[node] = Configuration.nobody()
+        self.disks[node] = SimDisk(FAMILIES)
+        self.held[node] = []
+        if amnesiac:
+            self.disks[node].put(RAFT_META, AMNESIAC_KEY, b"")
+            self.disks[node].sync(self.disks[node].write() or 0)
+        engine = self.start(node)
+        for other in self.voters:
+            if other != node:
+                self.step(node, PeerConnected(other))
+                self.step(other, PeerConnected(node))
+        self.sync(node)
         return engine
 
     def restart(self, node: int, *, power_loss: bool = False) -> Engine:
@@ -125,6 +146,8 @@ class Bench:
                 self._answer(context, "applied")
         for context, reason in ready.dropped:
             self._answer(context, reason)
+        for context, _, refusal in ready.changes:
+            self._answer(context, refusal or "changed")
         for context, ok in ready.reads:
             self._answer(context, "read" if ok else "no read")
         return ready
@@ -204,6 +227,25 @@ class Bench:
     def propose(self, node: int, name: str) -> None:
         self.step(node, Propose(name.encode(), None, name))
 
+    def change(self, node: int, change: Change, name: str) -> None:
+        self.step(node, ChangeMembers(change, name))
+
+    def add_learner(self, leader: int, node: int) -> Engine:
+        """Let an empty node in and let it catch up."""
+        engine = self.join(node)
+        self.change(leader, AddLearner(node, ("127.0.0.1", 7400 + node)), f"add {node}")
+        self.advance(0.3)
+        assert self.answers[f"add {node}"] == "changed", self.answers
+        return engine
+
+    def add_voter(self, leader: int, node: int) -> Engine:
+        """The same, and promote it."""
+        engine = self.add_learner(leader, node)
+        self.change(leader, Promote(node), f"promote {node}")
+        self.advance(0.1)
+        assert self.answers[f"promote {node}"] == "changed", self.answers
+        return engine
+
     def read(self, node: int, name: str) -> None:
         self.step(node, ReadBarrier(name))
 
@@ -213,5 +255,6 @@ class Bench:
         return [machine.entries[index].decode() for index in sorted(machine.entries)]
 
     def logged(self, node: int) -> list[str]:
-        """The entries in a node's log, no-ops left out."""
-        return [entry.decode() for entry, _, _ in self.engines[node].log.entries[1:] if entry]
+        """The entries in a node's log, no-ops and configurations left out."""
+        entries = self.engines[node].log.entries[1:]
+        return [entry.decode() for entry, _, _ in entries if entry[:1] > b"\0"]

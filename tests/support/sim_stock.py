@@ -7,11 +7,13 @@ which would otherwise decode it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pysyncobj import SyncObjConf, syncobj
+from pysyncobj.journal import ResizableFile
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
@@ -20,6 +22,13 @@ class Recorder(Transport):  # type: ignore[misc]  # PySyncObj is untyped
     def __init__(self) -> None:
         super().__init__(None, None, [])
         self.sent: list[tuple[int, dict[str, Any]]] = []
+        self.dropped: list[int] = []
+
+    def addNode(self, node: Node) -> None:  # noqa: N802  # PySyncObj's name
+        """A member was added; its connection is the test's business."""
+
+    def dropNode(self, node: Node) -> None:  # noqa: N802  # PySyncObj's name
+        self.dropped.append(node.id)
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
         self.sent.append((node.id, message))
@@ -89,3 +98,19 @@ def stock_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(syncobj, "monotonicTime", clock)
     return clock
+
+
+@pytest.fixture
+def stock_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The path of a journal; every file that was opened for one is closed at the end."""
+    opened: list[ResizableFile] = []
+    start = ResizableFile.__init__
+
+    def noted(self: ResizableFile, *arguments: object, **named: object) -> None:
+        opened.append(self)
+        start(self, *arguments, **named)
+
+    monkeypatch.setattr(ResizableFile, "__init__", noted)
+    yield str(tmp_path / "journal")
+    for each in opened:
+        each._destroy()

@@ -120,13 +120,17 @@ def submit(
 
 @cli.command()
 @click.argument("task_id")
+@click.option("--stale", is_flag=True, help="As any node has it: needs no leader, may be older.")
 @output_option
 @click.pass_obj
-def status(settings: Settings, *, task_id: str) -> None:
+def status(settings: Settings, *, task_id: str, stale: bool) -> None:
     """Show everything the cluster knows of one task."""
     from tq.admin import tasks  # noqa: PLC0415 -- --help must not pay for it
 
-    _run(settings, lambda client: tasks.status(client, task_id, output=settings.output))
+    _run(
+        settings,
+        lambda client: tasks.status(client, task_id, stale=stale, output=settings.output),
+    )
 
 
 @cli.command()
@@ -151,7 +155,7 @@ def workers(settings: Settings) -> None:
 
 @cli.group()
 def cluster() -> None:
-    """Look at the nodes."""
+    """Look at the nodes, let nodes in and let them go."""
 
 
 @cluster.command("status")
@@ -166,6 +170,66 @@ def cluster_status(settings: Settings) -> None:
         return nodes.show(report, output=settings.output)
 
     _run(settings, look)
+
+
+_node_id = click.argument("node_id", metavar="ID", type=click.IntRange(1, 65_535))
+_patience = click.option("--timeout", default="15s", help="How long to go on trying.")
+
+
+@cluster.command("add")
+@_node_id
+@click.argument("address", metavar="HOST:PORT")
+@_patience
+@output_option
+@click.pass_obj
+def cluster_add(settings: Settings, *, node_id: int, address: str, timeout: str) -> None:
+    """Let node ID in, which was started with `tq-node --join`, as a learner.
+
+    HOST:PORT is where its peers reach it, not where clients do. It gets everything, and counts
+    for nothing until it is promoted.
+    """
+    from tq.admin import members  # noqa: PLC0415 -- --help must not pay for it
+
+    _run(
+        settings,
+        lambda client: members.add(
+            client, node_id, address, patience=timeout, output=settings.output
+        ),
+    )
+
+
+@cluster.command("promote")
+@_node_id
+@_patience
+@output_option
+@click.pass_obj
+def cluster_promote(settings: Settings, *, node_id: int, timeout: str) -> None:
+    """Make the learner ID a voter, once it has caught up."""
+    from tq.admin import members  # noqa: PLC0415 -- --help must not pay for it
+
+    _run(
+        settings,
+        lambda client: members.promote(client, node_id, patience=timeout, output=settings.output),
+    )
+
+
+@cluster.command("remove")
+@_node_id
+@_patience
+@output_option
+@click.pass_obj
+def cluster_remove(settings: Settings, *, node_id: int, timeout: str) -> None:
+    """Let node ID go, voter or learner; a leader hands over first.
+
+    Refused where a majority would be at risk afterwards. The node ends by itself and cannot
+    come back with the same data.
+    """
+    from tq.admin import members  # noqa: PLC0415 -- --help must not pay for it
+
+    _run(
+        settings,
+        lambda client: members.remove(client, node_id, patience=timeout, output=settings.output),
+    )
 
 
 def _run(settings: Settings, use: Callable[[Any], Coroutine[Any, Any, int]]) -> None:

@@ -60,7 +60,10 @@ def show(report: Report, *, output: OutputFormat) -> int:
 def _headline(report: Report) -> str:
     leader = "no leader" if report.leader_id is None else f"leader {report.leader_id}"
     term = "" if report.term is None else f", term {report.term}"
-    up = f"{report.reachable}/{report.size} up, can lose {report.can_lose}; {leader}{term}"
+    more = f"; {report.learners} learner{'s'[: report.learners != 1]}" if report.learners else ""
+    up = f"{report.reachable}/{report.size} up, can lose {report.can_lose}{more}; {leader}{term}"
+    if report.configuration_index:
+        up += f"; members as of entry {report.configuration_index}"
     first = f"cluster {report.cluster_id or '?'}  {report.verdict}  {up if report.size else ''}"
     return f"{first.rstrip()}\n{report.reason}; {_observers(report)}"
 
@@ -100,7 +103,10 @@ def _document(report: Report) -> Mapping[str, Any]:
         "cluster_id": report.cluster_id,
         "leader_id": report.leader_id,
         "term": report.term,
-        "members": report.size,
+        "members": report.size + report.learners,
+        "voters": report.size,
+        "learners": report.learners,
+        "configuration_index": report.configuration_index,
         "reachable": report.reachable,
         "can_lose": report.can_lose,
         "nodes": [_node(row) for row in report.rows],
@@ -112,6 +118,8 @@ def _node(row: Row) -> dict[str, object]:
         "node_id": row.node_id,
         "reachable": row.reachable,
         "role": row.role,
+        "member": row.member,
+        "voter": row.voter,
         "state": row.state,
         "reason": row.reason,
         "term": row.term,

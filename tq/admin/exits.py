@@ -7,6 +7,7 @@ from typing import Final
 
 from tq.errors import (
     BadRequest,
+    ChangeRefused,
     ConfigError,
     Conflict,
     NotCancellable,
@@ -41,6 +42,7 @@ _BY_ERROR: Final[tuple[tuple[type[TqError], Exit], ...]] = (
     (NotFound, Exit.NOT_FOUND),
     (Unauthenticated, Exit.UNAUTHENTICATED),
     (Conflict, Exit.CONFLICT),
+    (ChangeRefused, Exit.CONFLICT),
     (NotCancellable, Exit.CONFLICT),
     (TooOld, Exit.CONFLICT),
     (TooNew, Exit.CONFLICT),
@@ -54,6 +56,8 @@ _BY_ERROR: Final[tuple[tuple[type[TqError], Exit], ...]] = (
 
 def exit_for(error: TqError) -> Exit:
     """Return the exit code that stands for an error."""
+    if isinstance(error, ChangeRefused) and error.code == "NO_SUCH_MEMBER":
+        return Exit.NOT_FOUND
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code

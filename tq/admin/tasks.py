@@ -16,6 +16,7 @@ from tq.errors import ConfigError
 from tq.new_task import Submitted
 from tq.serialization import JsonSerializer
 from tq.status import TaskStatus
+from tq.task_calls import Consistency
 
 
 class TaskClient(Protocol):
@@ -30,7 +31,9 @@ class TaskClient(Protocol):
         priority: int | None = None,
         delay: Duration | None = None,
     ) -> Submitted: ...
-    async def status(self, task_id: str) -> TaskStatus: ...  # noqa: D102
+    async def status(  # noqa: D102
+        self, task_id: str, *, consistency: Consistency = "linearizable"
+    ) -> TaskStatus: ...
     async def wait(  # noqa: D102
         self,
         task_id: str,
@@ -86,9 +89,9 @@ async def submit(
     return Exit.ERROR
 
 
-async def status(client: TaskClient, task_id: str, *, output: OutputFormat) -> int:
-    """Show one task; return the exit code."""
-    found = await client.status(task_id)
+async def status(client: TaskClient, task_id: str, *, stale: bool, output: OutputFormat) -> int:
+    """Show one task, as some node has it if `stale`; return the exit code."""
+    found = await client.status(task_id, consistency="stale" if stale else "linearizable")
     emit({"task": _document(found)}, _page(found, now_ms=time.time_ns() // 10**6), output=output)
     return Exit.OK
 
@@ -122,6 +125,7 @@ def _document(status: TaskStatus) -> Mapping[str, Any]:
             {"at_ms": event.at_ms, "event": event.event, "detail": event.detail}
             for event in status.history
         ],
+        "applied_index": status.applied_index,
     }
 
 
@@ -141,6 +145,8 @@ def _page(status: TaskStatus, *, now_ms: int) -> str:
         "error": status.error,
         "result": _result_line(status) if status.state == "completed" else None,
     }
+    if status.applied_index is not None:
+        pairs["as of"] = f"entry {status.applied_index}"
     events = [(moment(e.at_ms, now_ms=now_ms), e.event, e.detail) for e in status.history]
     if not events:
         return fields(pairs)

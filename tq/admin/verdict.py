@@ -7,11 +7,14 @@ silent, and "healthy" is only said when every member was seen to be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from tq.admin.exits import Exit
+
+_FINE: Final = frozenset({"healthy", "catching up", "not a member"})
+"""States of nodes that leave the cluster as healthy as it is."""
 
 LAG_MAX: Final = 1_000
 """A follower this many entries behind the leader's commit index is not healthy."""
@@ -54,7 +57,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One member, reachable or not; None is what could not be learned."""
+    """One node, reachable or not; None is what could not be learned.
+
+    Attributes:
+        member: It belongs to the cluster; others may wait to be let in, or be on their way out.
+        voter: It counts for a majority; a learner only follows.
+    """
 
     node_id: int | None
     role: str | None
@@ -67,6 +75,8 @@ class Row:
     client_address: str | None
     http_address: str | None
     leader_id: int | None = None
+    member: bool = True
+    voter: bool = True
 
     @property
     def reachable(self) -> bool:
@@ -76,7 +86,7 @@ class Row:
     @property
     def votes(self) -> bool:
         """Whether the member counts for a majority: one that forgot does not yet."""
-        return self.reachable and self.state != "amnesiac"
+        return self.reachable and self.voter and self.state != "amnesiac"
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,8 @@ class Report:
         leader_id: The leader, if one was seen or named; None otherwise.
         term: The highest term seen.
         cluster_id: Hexadecimal; None if nobody answered.
+        configuration_index: The log entry that says who the members are; 0 while they are
+            those the cluster was founded with.
     """
 
     verdict: Verdict
@@ -98,6 +110,7 @@ class Report:
     leader_id: int | None
     term: int | None
     cluster_id: str | None
+    configuration_index: int = 0
 
     @property
     def can_lose(self) -> int:
@@ -107,13 +120,18 @@ class Report:
 
     @property
     def size(self) -> int:
-        """Number of members; addresses that are no known member's do not count."""
-        return sum(row.node_id is not None for row in self.rows)
+        """Number of voters; addresses that are no known member's do not count."""
+        return len(_voters(self.rows))
+
+    @property
+    def learners(self) -> int:
+        """Number of members that do not vote."""
+        return sum(row.member and not row.voter for row in self.rows if row.node_id is not None)
 
     @property
     def reachable(self) -> int:
-        """Number of members that answered."""
-        return sum(row.reachable for row in self.rows if row.node_id is not None)
+        """Number of voters that answered."""
+        return sum(row.reachable for row in _voters(self.rows))
 
 
 def addresses_to_ask(answers: Sequence[Answer]) -> list[str]:
@@ -143,6 +161,8 @@ def judge(answers: Sequence[Answer]) -> Report:
     known = _addresses(heard)
     rows = [_row(answer, known, commit_index, term) for answer in heard.values()]
     rows += _silent_rows(heard, answers)
+    members = _newest_members(heard, leader)
+    rows = [_placed(row, members) for row in rows]
     rows.sort(key=lambda row: (row.node_id is None, row.node_id, row.client_address))
     verdict, reason = _verdict([row for row in rows if row.node_id is not None], leader)
     first = next(iter(heard.values())).status or {}
@@ -153,26 +173,61 @@ def judge(answers: Sequence[Answer]) -> Report:
         leader_id=_leader_id(rows, leader),
         term=term,
         cluster_id=first.get("cluster_id"),
+        configuration_index=int(members.get("configuration_index") or 0),
     )
 
 
 def _verdict(rows: list[Row], leader: Mapping[str, Any] | None) -> tuple[Verdict, str]:
-    size, reachable = len(rows), sum(row.reachable for row in rows)
+    voters = _voters(rows)
+    size, reachable = len(voters), sum(row.reachable for row in voters)
     leader_id = _leader_id(rows, leader)
     if leader_id is None:
         forgot = [f"node {row.node_id} is amnesiac" for row in rows if row.state == "amnesiac"]
         seen = f"no leader; {reachable} of {size} members answered"
         return Verdict.NO_QUORUM, "; ".join([seen, *forgot])
-    followers = 0 if leader is None else sum(bool(p.get("connected")) for p in _peers(leader))
+    followers = sum(bool(peer.get("connected", False)) for peer in _peers(leader) if _votes(peer))
     if leader is not None and max(followers + 1, reachable) <= size // 2:
         return Verdict.NO_QUORUM, f"leader {leader_id} has no majority: {reachable} of {size} up"
-    troubles = [f"node {row.node_id} is {row.state}" for row in rows if row.state != "healthy"]
+    troubles = [f"node {row.node_id} is {row.state}" for row in rows if row.state not in _FINE]
     if leader is None:
         troubles.append(f"leader {leader_id} was named by others, not seen")
     if troubles:
         return Verdict.DEGRADED, "; ".join(troubles)
+    size = len(rows)
     everyone = "the only member answered" if size == 1 else f"all {size} members answered and agree"
     return Verdict.HEALTHY, everyone
+
+
+def _voters(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.node_id is not None and row.member and row.voter]
+
+
+def _votes(peer: Mapping[str, Any]) -> bool:
+    """Whether a peer counts; older nodes know voters only, and do not say so."""
+    return bool(peer.get("voter", True))
+
+
+def _newest_members(
+    heard: Mapping[int, Answer], leader: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Return the words of the node that knows the members best: the leader, or the latest."""
+    if leader is not None:
+        return leader
+    told = [answer.status for answer in heard.values() if answer.status]
+    return max(told, key=lambda status: int(status.get("configuration_index") or 0))
+
+
+def _placed(row: Row, members: Mapping[str, Any]) -> Row:
+    """Say of a node whether it belongs to the cluster, and counts."""
+    voters, learners = members.get("voters"), members.get("learners") or ()
+    if not voters or row.node_id is None or row.node_id in voters:
+        return row
+    if row.node_id not in learners:
+        state = "not a member" if row.reachable else row.state
+        return replace(row, role=None, state=state, member=False, voter=False)
+    # One that joined has forgotten nothing; it says so until it has been filled up.
+    state = "catching up" if row.state in {"lagging", "amnesiac"} else row.state
+    return replace(row, role="learner", state=state, voter=False)
 
 
 def _leader(heard: Mapping[int, Answer]) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.bootstrap import Announce, Bootstrap, Output, Record, mismatch
+from cluster.bootstrap import Announce, Bootstrap, Output, PeerState, Record, mismatch
 from cluster.identity import BootstrapState, Identity
 
 EMPTY, RECORDED, BOOTSTRAPPED = BootstrapState
@@ -112,14 +112,44 @@ def test_a_bootstrapped_node_has_nothing_to_do() -> None:
 
 def test_other_voters_or_another_cluster_are_refused_by_name() -> None:
     mine = Identity(2, VOTERS, A, BOOTSTRAPPED, 1)
-    assert mismatch(mine, 1, VOTERS, A) is None
-    assert mismatch(mine, 1, VOTERS, None) is None
-    assert mismatch(Identity(2, VOTERS), 1, VOTERS, A) is None
-    assert mismatch(mine, 1, (1, 2), A) == (
+    assert mismatch(mine, 1, VOTERS, PeerState(BOOTSTRAPPED, A)) is None
+    assert mismatch(mine, 1, VOTERS, PeerState(EMPTY, None)) is None
+    assert mismatch(Identity(2, VOTERS), 1, VOTERS, PeerState(BOOTSTRAPPED, A)) is None
+    assert mismatch(Identity(2, VOTERS), 1, (1, 2), PeerState(RECORDED, A)) == (
         "node 1 is configured with voters 1, 2, node 2 with 1, 2, 3: the lists must be equal"
     )
-    text = mismatch(mine, 1, VOTERS, B) or ""
+    text = mismatch(mine, 1, VOTERS, PeerState(RECORDED, B)) or ""
     assert text.startswith(f"node 1 belongs to cluster {B.hex()}, node 2 to cluster {A.hex()}: ")
+
+
+def test_the_lists_of_voters_need_not_be_equal_once_both_are_bootstrapped() -> None:
+    mine = Identity(2, VOTERS, A, BOOTSTRAPPED, 1)
+    founded = PeerState(BOOTSTRAPPED, A)
+    assert mismatch(mine, 4, (), founded) is None
+    assert mismatch(mine, 3, (3, 4), founded) is None
+    assert mismatch(Identity(4, (), A, BOOTSTRAPPED, 1), 3, (3, 4), founded) is None
+    text = mismatch(mine, 3, (3, 4), PeerState(EMPTY, None)) or ""
+    assert "the one with an empty directory starts with --join instead" in text
+    text = mismatch(mine, 3, (3, 4), PeerState(BOOTSTRAPPED, B)) or ""
+    assert text.startswith("node 3 belongs to cluster")
+
+
+def test_a_node_that_joins_compares_no_lists() -> None:
+    joining = Identity(4, ())
+    assert mismatch(joining, 1, VOTERS, PeerState(BOOTSTRAPPED, A)) is None
+    assert mismatch(Identity(1, VOTERS, A, BOOTSTRAPPED, 1), 4, (), PeerState(EMPTY, None)) is None
+
+
+def test_a_node_that_joins_adopts_a_running_cluster_as_an_amnesiac_and_nothing_else() -> None:
+    joining = Bootstrap(Identity(4, (), incarnation=1), never)
+    assert joining.start() == []
+    assert list(joining.waiting_for) == []
+    assert joining.peer_said(1, EMPTY, None) == []
+    assert joining.peer_said(2, RECORDED, A) == []
+    assert states(joining.peer_said(3, BOOTSTRAPPED, A)) == [
+        ("record amnesiac", BOOTSTRAPPED, A),
+        ("announce", BOOTSTRAPPED, A),
+    ]
 
 
 # A world of nodes that crash at any point, and may lose their directories.

@@ -33,8 +33,7 @@ def test_one_step_applies_a_bounded_part_of_a_backlog() -> None:
 def test_the_rest_of_a_backlog_is_asked_for_at_once() -> None:
     bench = _follower_with_backlog()
     steps = 0
-    while bench.last.tick_at is not None:
-        assert bench.last.tick_at <= bench.now
+    while bench.last.tick_at is not None and bench.last.tick_at <= bench.now:
         bench.step(2, Tick())
         steps += 1
     assert bench.engines[2].applied_index == ENTRIES

@@ -5,6 +5,8 @@ Stories as described in `tests.support.stories`.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from cluster.engine import Engine
@@ -66,8 +68,7 @@ def power_cut_of_all_loses_nothing_acknowledged(engine: type[Engine]) -> None:
     bench.settle()
     for node in bench.voters:
         # The harshest cut: nothing unsynced survives.
-        bench.disks[node]._unsynced.clear()
-        bench.disks[node].content = {f: dict(r) for f, r in bench.disks[node].safe.items()}
+        bench.disks[node].lose_power(random.Random(0), kept=0)
     bench.cut = {(1, 2), (2, 1), (1, 3), (3, 1)}
     bench.stuck_disks.clear()
     bench.restart(2)
@@ -99,11 +100,9 @@ def every_crash_point_leaves_a_whole_history(engine: type[Engine]) -> None:
             bench.engines[1].advance_commit()
             bench.engines[1].write_batch()
         disk = bench.disks[1]
-        if kept > len(disk._unsynced):
+        if kept > disk.unsynced:
             return
-        disk._unsynced = disk._unsynced[:kept]
-        disk.sync(10**9)
-        disk.content = {family: dict(records) for family, records in disk.safe.items()}
+        disk.lose_power(random.Random(0), kept=kept)
         try:
             log = Log(disk)
         except DamagedLog as error:

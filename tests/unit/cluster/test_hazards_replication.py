@@ -12,8 +12,9 @@ import pytest
 from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
-from cluster.messages import AppendEntries, AppendReply, VoteRequest
+from cluster.messages import AppendEntries, AppendReply, VoteReply
 from cluster.progress import Follower
+from cluster.state import CANDIDATE, LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
@@ -198,12 +199,16 @@ class ListensToAnyone(Engine):
         super()._on_received(event)
 
 
-def stranger_is_not_heard(engine: type[Engine]) -> None:
+def answer_of_a_stranger_counts_for_nothing(engine: type[Engine]) -> None:
     bench = Bench(engine=engine)
-    bench.elect(1)
-    term = bench.engines[2].term
-    bench.step(2, Received(9, VoteRequest(term + 5, 99, term + 5)))
-    assert bench.engines[2].term == term
+    candidate = bench.engines[1]
+    candidate.set_term(1, 1)
+    candidate.role = CANDIDATE
+    bench.step(1, Received(9, VoteReply(1, True)))
+    assert candidate.role == CANDIDATE
+    leader = bench.elect(1)
+    bench.step(1, Received(9, AppendReply(leader.term + 5, 1, False, 1, 0, False)))
+    assert leader.role == LEADER
 
 
 class TwoLeadersAreFine(Engine):
@@ -251,7 +256,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (large_entry_travels_whole, SkipsLargeEntries),
     (flight_to_a_silent_follower_is_bounded, NoFlightBound),
     (leader_that_overwrites_a_committed_entry_halts_the_node, Overwrites),
-    (stranger_is_not_heard, ListensToAnyone),
+    (answer_of_a_stranger_counts_for_nothing, ListensToAnyone),
     (second_leader_of_a_term_halts_the_node, TwoLeadersAreFine),
     (entry_of_an_older_term_is_not_committed_by_counting, CommitsByCount),
 ]

@@ -12,6 +12,7 @@ from zlib import crc32
 import pytest
 
 from cluster.chunks import decode_records, encode_records
+from cluster.configuration import Configuration
 from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
@@ -21,6 +22,7 @@ from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
 
+MEMBERS = Configuration(voters=(1, 2, 3)).to_bytes()
 SMALL = Timing(log_tail_bytes=0, chunk_max_bytes=40)
 
 
@@ -136,7 +138,8 @@ def _chunk(term: int, index: int, last_term: int, *, done: bool, number: int) ->
     data = b"" if done else encode_records([("entries", index.to_bytes(8, "big"), b"old")])
     whole = encode_records([("entries", index.to_bytes(8, "big"), b"old")])
     return SnapshotChunk(
-        term, 500 + number, 7, number, index, last_term, data, crc32(data), done, crc32(whole)
+        *(term, 500 + number, 7, number, index, last_term, data, crc32(data), done, crc32(whole)),
+        *(0, MEMBERS),
     )
 
 
@@ -190,7 +193,7 @@ def install_drops_a_log_that_contradicts_the_snapshot(engine: type[Engine]) -> N
 def family_nobody_knows_halts_nobody(engine: type[Engine]) -> None:
     bench = Bench(engine=engine)
     data = encode_records([("schedules", b"key", b"of a later version")])
-    chunk = SnapshotChunk(5, 1, 1, 0, 9, 5, data, crc32(data), False, crc32(data))
+    chunk = SnapshotChunk(5, 1, 1, 0, 9, 5, data, crc32(data), False, crc32(data), 0, MEMBERS)
     bench.step(2, Received(1, chunk))
     assert bench.halted == {}
     sent = [message for _, message in bench.last.messages]

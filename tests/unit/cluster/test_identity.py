@@ -19,11 +19,13 @@ from cluster.faults import (
     DiskDamagedError,
     DiskFullError,
     ForeignDirectoryError,
+    RemovedError,
     StartError,
 )
 from cluster.identity import BootstrapState, Identity, load_identity, store_identity
 from cluster.recovery import Storage
 from cluster.watermark import HighWater
+from cluster.wire import encode
 
 ID = bytes(range(16))
 VOTERS = (1, 2, 3)
@@ -31,9 +33,10 @@ FAMILIES = ["pending"]
 identities = st.builds(
     Identity,
     st.integers(0, 2**32),
-    st.lists(st.integers(0, 2**32), min_size=1, max_size=9).map(tuple),
+    st.lists(st.integers(0, 2**32), max_size=9).map(tuple),
     st.none() | st.binary(min_size=16, max_size=16),
     st.sampled_from(BootstrapState),
+    st.integers(0, 2**40),
     st.integers(0, 2**40),
 )
 numbers = st.integers(0, 2**64 - 1)
@@ -90,6 +93,50 @@ def test_an_identity_is_checked_against_the_configuration(directory: DataDirecto
         load_identity(directory, 3, VOTERS)
     with pytest.raises(ForeignDirectoryError, match=r"voters 1, 2, 3 of cluster .* says 1, 2, 4"):
         load_identity(directory, 2, (1, 2, 4))
+
+
+def test_a_bootstrapped_node_keeps_the_voters_its_cluster_was_founded_with(
+    directory: DataDirectory,
+) -> None:
+    store_identity(directory, Identity(2, VOTERS, ID, BootstrapState.BOOTSTRAPPED, 1))
+    for configured in [(1, 2, 4), (), (2,)]:
+        loaded = load_identity(directory, 2, configured)
+        assert loaded is not None
+        assert loaded.voters == VOTERS
+
+
+def test_a_node_may_be_told_to_join_while_it_knows_no_cluster(directory: DataDirectory) -> None:
+    store_identity(directory, Identity(2, VOTERS, incarnation=4))
+    assert load_identity(directory, 2, ()) == Identity(2, (), incarnation=4)
+    store_identity(directory, Identity(2, VOTERS, ID, BootstrapState.RECORDED, 4))
+    with pytest.raises(ForeignDirectoryError, match="correct the list of peers"):
+        load_identity(directory, 2, ())
+
+
+def test_a_removed_node_does_not_start_again(directory: DataDirectory) -> None:
+    identity = Identity(2, VOTERS, ID, BootstrapState.BOOTSTRAPPED, 3, removed_at=60)
+    store_identity(directory, identity)
+    with pytest.raises(RemovedError) as caught:
+        load_identity(directory, 2, VOTERS)
+    said = str(caught.value)
+    assert f"node 2 was removed from cluster {ID.hex()} at entry 60" in said
+    assert "start with --join" in said
+
+
+def test_a_file_of_the_first_version_is_read(directory: DataDirectory) -> None:
+    directory.replace("identity", encode([1, 2, [1, 2, 3], ID, 2, 7]))
+    assert load_identity(directory, 2, VOTERS) == Identity(
+        2, VOTERS, ID, BootstrapState.BOOTSTRAPPED, 7
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[1, 2, [1], ID, 2, 7, 0], [2, 2, [1], ID, 2, 7], [3, 2, [1], ID, 2, 7, 0], [], [None]],
+)
+def test_a_file_of_another_version_is_refused(fields: list[object]) -> None:
+    with pytest.raises(ValueError, match="another version"):
+        Identity.from_bytes(encode(fields))
 
 
 def test_the_voters_may_be_corrected_while_no_cluster_is_known(directory: DataDirectory) -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.interface import APPLIED_KEY, FIRST_KEY, RAFT_LOG, RAFT_META, VOTE_KEY
+from cluster.configuration import CONFIGURATION_MARK, Configuration, ConfigurationError
+from cluster.interface import (
+    APPLIED_KEY,
+    CONFIGURATION_KEY,
+    FIRST_KEY,
+    RAFT_LOG,
+    RAFT_META,
+    VOTE_KEY,
+)
 from cluster.log import DamagedLog, Log
 from tests.support.sim_disk import SimDisk
 from tests.support.sim_machine import FAMILIES
+
+_ENTRIES = st.binary(max_size=8).filter(lambda entry: entry[:1] != CONFIGURATION_MARK)
 
 
 def _disk_with(*entries: bytes, term: int = 3) -> SimDisk:
@@ -44,7 +56,7 @@ def test_a_reopened_log_is_the_same_log() -> None:
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.just("append"), st.binary(max_size=8)),
+            st.tuples(st.just("append"), _ENTRIES),
             st.tuples(st.just("truncate"), st.integers(0, 9)),
             st.tuples(st.just("cut"), st.integers(0, 9)),
             st.tuples(st.just("restart"), st.integers(1, 9)),
@@ -139,4 +151,110 @@ def test_a_state_beyond_the_log_is_refused() -> None:
     Log(disk).save_applied(5, 3)
     disk.write()
     with pytest.raises(DamagedLog, match="index 5: the state stands there"):
+        Log(disk)
+
+
+FOUNDING = Configuration((1, 2, 3))
+GROWN = FOUNDING.with_learner(4, ("127.0.0.1", 7404))
+LARGER = GROWN.promoted(4)
+
+
+def _in_force(log: Log) -> tuple[int, Configuration]:
+    return log.configuration_index, log.configuration
+
+
+def _with_members() -> tuple[SimDisk, Log]:
+    """Entries a, GROWN at 2, b, LARGER at 4, c."""
+    disk = SimDisk(FAMILIES)
+    log = Log(disk, FOUNDING)
+    for entry in (b"a", GROWN.to_entry(), b"b", LARGER.to_entry(), b"c"):
+        log.append(entry, 1)
+    disk.write()
+    return disk, log
+
+
+def test_the_founding_configuration_counts_only_on_a_new_disk() -> None:
+    disk = SimDisk(FAMILIES)
+    assert _in_force(Log(disk, FOUNDING)) == (0, FOUNDING)
+    disk.write()
+    assert _in_force(Log(disk, Configuration((1, 2)))) == (0, FOUNDING)
+    assert _in_force(Log(disk)) == (0, FOUNDING)
+
+
+def test_the_latest_configuration_of_the_log_is_in_force() -> None:
+    disk, log = _with_members()
+    assert _in_force(log) == (4, LARGER)
+    assert _in_force(Log(disk)) == (4, LARGER)
+    at = [log.configuration_at(index) for index in range(6)]
+    assert at == [(0, FOUNDING), (0, FOUNDING), (2, GROWN), (2, GROWN), (4, LARGER), (4, LARGER)]
+
+
+@pytest.mark.parametrize(("index", "left"), [(5, (4, LARGER)), (4, (2, GROWN)), (1, (0, FOUNDING))])
+def test_a_truncated_configuration_is_not_in_force(
+    index: int, left: tuple[int, Configuration]
+) -> None:
+    disk, log = _with_members()
+    log.truncate_from(index)
+    disk.write()
+    assert _in_force(log) == left
+    assert _in_force(Log(disk)) == left
+
+
+@pytest.mark.parametrize("index", [1, 2, 3, 4, 5])
+def test_a_cut_keeps_the_configuration_of_the_boundary(index: int) -> None:
+    disk, log = _with_members()
+    before = [log.configuration_at(at) for at in range(index, 6)]
+    log.save_applied(index, 1)
+    log.cut_to(index)
+    disk.write()
+    for one in (log, Log(disk)):
+        assert [one.configuration_at(at) for at in range(index, 6)] == before
+        assert _in_force(one) == (4, LARGER)
+
+
+@pytest.mark.parametrize("index", [2, 3])
+def test_what_was_truncated_after_a_cut_leaves_the_boundarys(index: int) -> None:
+    disk, log = _with_members()
+    log.save_applied(index, 1)
+    log.cut_to(index)
+    log.truncate_from(4)
+    disk.write()
+    assert _in_force(log) == _in_force(Log(disk)) == (2, GROWN)
+
+
+def test_a_snapshots_configuration_takes_the_place_of_the_logs() -> None:
+    disk, log = _with_members()
+    log.restart_at(9, 2)
+    log.save_applied(9, 2)
+    log.found_on(7, FOUNDING)
+    disk.write()
+    assert _in_force(log) == _in_force(Log(disk)) == (7, FOUNDING)
+
+
+def test_an_entry_marked_as_a_configuration_must_be_one() -> None:
+    log = Log(SimDisk(FAMILIES), FOUNDING)
+    with pytest.raises(ConfigurationError):
+        log.append(b"\0nonsense", 1)
+    assert (log.last_index, _in_force(log)) == (0, (0, FOUNDING))
+
+
+@pytest.mark.parametrize("value", [b"", b"short", bytes(12), b"\xff" * 40])
+def test_a_damaged_configuration_of_the_boundary_is_refused(value: bytes) -> None:
+    disk, _ = _with_members()
+    disk.put(RAFT_META, CONFIGURATION_KEY, value)
+    disk.write()
+    with pytest.raises(DamagedLog, match="'configuration' of raft_meta"):
+        Log(disk)
+
+
+def test_a_damaged_configuration_in_the_log_is_refused_by_its_index() -> None:
+    disk = _disk_with(b"a")
+    other = _disk_with(b"a", b"b")
+    value = other.get(RAFT_LOG, (2).to_bytes(8, "big"))
+    assert value is not None
+    body = value[4:12] + b"\0nonsense"
+    key = (2).to_bytes(8, "big")
+    disk.put(RAFT_LOG, key, crc32(key + body).to_bytes(4, "big") + body)
+    disk.write()
+    with pytest.raises(DamagedLog, match="index 2: version"):
         Log(disk)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.chunks import ChunkError, decode_records, encode_records
+from cluster.configuration import Configuration
 from cluster.interface import SnapshotRecord
 from cluster.messages import (
     ENTRIES_MAX,
@@ -27,14 +28,16 @@ from cluster.messages import (
     decode,
 )
 
+MEMBERS = Configuration((1, 2), (3,), {1: ("127.0.0.1", 7400)})
+
 EXAMPLES: list[Message] = [
-    AppendEntries(3, 17, 5, 6, 2, [(b"entry", 3), (b"", 3)], True),
+    AppendEntries(3, 17, 5, 6, 2, [(b"entry", 3), (b"", 3), (MEMBERS.to_entry(), 3)], True),
     AppendReply(3, 17, True, 9, 8, False),
     PreVote(4, 1, 8, 3),
     PreVoteReply(3, 1, True),
-    VoteRequest(4, 8, 3),
+    VoteRequest(4, 8, 3, True),
     VoteReply(4, False),
-    SnapshotChunk(3, 18, 2, 0, 8, 3, b"data", 7, False, 7),
+    SnapshotChunk(3, 18, 2, 0, 8, 3, b"data", 7, False, 7, 5, MEMBERS.to_bytes()),
     SnapshotReply(3, 18, 2, 1, 0, True),
     TimeoutNow(3),
 ]

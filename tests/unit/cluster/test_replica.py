@@ -295,7 +295,7 @@ async def test_listening_beyond_loopback_is_refused(tmp_path: Path) -> None:
         node_id=1, addresses={1: ("0.0.0.0", 7400)}, data_dir=tmp_path, families=[FAMILY]
     )
     replica = Replica(config, CounterMachine(), Recorder(asyncio.Event()))
-    with pytest.raises(AddressError, match=r"0\.0\.0\.0:7400 is beyond loopback.*not encrypted"):
+    with pytest.raises(AddressError, match=r"0\.0\.0\.0:7400 is beyond loopback.*must speak TLS"):
         await replica.start()
 
 
@@ -323,7 +323,7 @@ async def test_an_end_in_the_middle_of_the_start_leaves_nothing_running() -> Non
     await asyncio.sleep(0)  # it listens, and has not returned
     transport.abort()
     await starting
-    assert transport._diallers == []
+    assert transport._dialler._tasks == {}
     assert transport._pinger is None
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*addresses[3])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster import transport as transport_module
 from cluster.faults import AddressError
-from cluster.handshake import Hello, Kind
+from cluster.handshake import Hello, Kind, Refused, Standing
 from cluster.identity import BootstrapState
 from cluster.link import Limits
 from cluster.messages import AppendEntries, PeerProtocolError, TimeoutNow, VoteReply
@@ -159,7 +159,7 @@ async def test_bytes_read_before_the_replacement_but_cut_short_are_not_delivered
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
-        (hello_of(3, 1, version=9), "node 3 speaks version 9, node 1 1"),
+        (hello_of(3, 1, version=9), "node 3 speaks version 9, node 1 2"),
         (hello_of(1, 1, nonce=b"another!"), "two nodes have the id 1"),
         (hello_of(1, 1), "node 1 has reached itself"),
         (hello_of(3, 2), "node 3 looks for node 2 where node 1 answers"),
@@ -192,7 +192,13 @@ async def test_a_lower_id_does_not_dial(start: Start, addresses: dict[int, Addre
     await start(Handler(2), {2: addresses[2], 3: addresses[3], 1: addresses[1]})
     peer = await RawPeer.dial(addresses[2])
     await peer.say(*hello_of(1, 2).to_list())
-    assert await peer.listen() == [Kind.REFUSED, "node 2 dials node 1, not the other way round"]
+    assert await peer.listen() == [
+        Kind.REFUSED,
+        "node 2 dials node 1, not the other way round",
+        CLUSTER,
+        0,
+        b"",
+    ]
     peer.close()
 
 
@@ -259,7 +265,9 @@ async def test_a_refusal_of_the_handler_reaches_the_other_sides_log_once(
             await asyncio.sleep(0)
     said = [line for line in caplog.messages if "refused: node 2 belongs" in line]
     assert len(said) == 1
-    assert one.heard == two.heard == []
+    assert one.heard == []
+    assert {what[:2] for what in two.heard} == {("refused by", 1)}
+    assert two.heard[0][2] == Refused("node 2 belongs to another cluster", CLUSTER)
     one.refuse = None
     await two.until("connected", 1)
 
@@ -285,12 +293,12 @@ async def test_an_older_copy_of_a_directory_does_not_push_out_the_newer(
 @pytest.mark.parametrize(
     "data",
     [
-        struct.pack(">II", 4097, 0),
+        struct.pack(">II", 16385, 0),
         b"GET / HTTP/1.1\r\n\r\n",
         encode([]),
         encode([int(Kind.READY)]),
         encode([int(Kind.MESSAGE), TimeoutNow(1).to_list()]),
-        encode([int(Kind.HELLO), 1, 3]),
+        encode([int(Kind.HELLO), 2, 3]),
     ],
     ids=["too long", "another protocol", "empty", "ready first", "message first", "short hello"],
 )
@@ -318,8 +326,11 @@ async def test_strangers_are_cut_off_before_the_handshake(
         [int(Kind.MESSAGE)],
         [int(Kind.MESSAGE), [99]],
         [int(Kind.PING), 1],
-        [int(Kind.STATE), 3, None],
-        [int(Kind.STATE), 1, b"short"],
+        [int(Kind.STATE), 3, None, 0, b""],
+        [int(Kind.STATE), 1, b"short", 0, b""],
+        [int(Kind.STATE), 1, CLUSTER],
+        [int(Kind.STATE), 1, CLUSTER, -1, b""],
+        [int(Kind.STATE), 1, CLUSTER, 1, bytes(8449)],
         [int(Kind.HELLO)],
     ],
     ids=str,
@@ -343,13 +354,14 @@ async def test_states_are_announced_when_live_and_on_change(
 ) -> None:
     one = Handler(1)
     transport = await start(one)
-    transport.announce(BootstrapState.EMPTY, None)
+    transport.announce(Standing(BootstrapState.EMPTY, None))
     peer = await RawPeer.join(addresses[1], hello_of(2, 1))
-    assert await peer.listen() == [Kind.STATE, 0, None]
-    transport.announce(BootstrapState.RECORDED, CLUSTER)
-    assert await peer.listen() == [Kind.STATE, 1, CLUSTER]
-    await peer.say(int(Kind.STATE), 1, CLUSTER)
-    await one.until("state", 2, BootstrapState.RECORDED, CLUSTER)
+    assert await peer.listen() == [Kind.STATE, 0, None, 0, b""]
+    recorded = Standing(BootstrapState.RECORDED, CLUSTER, 7, b"members")
+    transport.announce(recorded)
+    assert await peer.listen() == [Kind.STATE, 1, CLUSTER, 7, b"members"]
+    await peer.say(*recorded.to_list())
+    await one.until("state", 2, recorded)
     peer.close()
 
 

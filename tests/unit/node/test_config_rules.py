@@ -168,3 +168,27 @@ def test_a_rule_is_silent_about_values_known_to_be_wrong(tmp_path: Path) -> None
         load(path, environment={})
 
     assert ["raft.heartbeat_interval"] == [problem.key for problem in caught.value.problems]
+
+
+JOIN = "1=127.0.0.1:7400,4=127.0.0.1:7430"
+
+
+def test_a_node_joins_a_cluster_or_founds_one() -> None:
+    assert loaded(raft__node_id="4", raft__join=JOIN).config.joins
+    assert loaded(raft__node_id="4", raft__join=JOIN).warnings == ()
+    found = problems(raft__node_id="4", raft__join=JOIN, raft__peers=JOIN)
+    assert any("raft.join is for a node that comes into a running cluster" in one for one in found)
+
+
+def test_a_node_that_joins_is_in_its_list_and_so_is_a_member() -> None:
+    (found,) = problems(raft__node_id="5", raft__join=JOIN)
+    assert "is 5, but raft.join lists only 1, 4" in found
+    (found,) = problems(raft__node_id="4", raft__join="4=127.0.0.1:7430")
+    assert "names this node alone: which members is it to reach?" in found
+    (found,) = problems(raft__join=JOIN)
+    assert "which of the peers 1, 4 is this node?" in found
+
+
+def test_a_node_that_joins_must_sync() -> None:
+    found = problems(raft__node_id="4", raft__join=JOIN, persistence__sync="false")
+    assert any("persistence.sync: must be true with more than one node" in one for one in found)

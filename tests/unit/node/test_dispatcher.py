@@ -190,7 +190,7 @@ def test_nothing_is_written_after_the_answer_that_ends_a_connection(world: World
     assert [answer[1] for _, answer in client.answers()] == ["MALFORMED"]
 
 
-@pytest.mark.parametrize("type_", [0x00, 0x13, 0x40, 0x41, 0x44, 0x7F, 0x80, 0x81, 0xFF])
+@pytest.mark.parametrize("type_", [0x00, 0x14, 0x40, 0x41, 0x44, 0x7F, 0x80, 0x81, 0xFF])
 def test_an_unknown_type_is_refused_and_the_connection_lives(world: World, type_: int) -> None:
     client = world.client()
 
@@ -276,6 +276,24 @@ def test_a_known_id_is_never_refused_for_a_full_queue() -> None:
 
     assert client.nack(Type.SUBMIT_TASK, world.task_id(), "q", "work", b"", {})[0] == "QUEUE_FULL"
     client.submit(task_id=task_id)
+
+
+def test_a_full_disk_refuses_new_tasks_and_nothing_else(world: World) -> None:
+    client = world.client()
+    task_id = client.submit()
+    world.disk_low = True
+
+    code, _, retry_after_ms = client.nack(Type.SUBMIT_TASK, world.task_id(), "q", "n", b"", {})
+    assert (code, retry_after_ms) == ("DISK_FULL", 5000)
+    new = [[task_id, "q", "work", b"", {}], [world.task_id(), "q", "n", b"", {}]]
+    assert client.nack(Type.SUBMIT_BATCH, new)[0] == "DISK_FULL"
+    client.submit(task_id=task_id)
+    session = client.ack(Type.REGISTER_WORKER, b"w" * 16, "w", ["q"], {})[0]
+    [[grant]] = client.ack(Type.CLAIM_TASK, session, ["q"], 1, 0)
+    client.ack(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")
+
+    world.disk_low = False
+    client.submit()
 
 
 def test_another_queue_is_not_full() -> None:

@@ -38,6 +38,7 @@ REQUESTS: dict[Type, dict[str, Any]] = {
     Type.CANCEL_TASK: {"task_id": ID, "reason": ""},
     Type.QUERY_STATUS: {"task_id": ID},
     Type.WAIT_RESULT: {"task_id": ID, "wait_ms": 0},
+    Type.CHANGE_MEMBERS: {"verb": "add", "node_id": 4, "address": "127.0.0.1:7430"},
 }
 """Each request that has fields, by name, in order, and right."""
 
@@ -50,6 +51,9 @@ WRONG_INSIDE: dict[str, list[Any]] = {
     "options": [{"colour": 1}, {"priority": 256, "namespace": "a b"}],
     "stats": [{"a": []}],
     "tokens": [[-1]],
+    "verb": ["replace"],
+    "node_id": [0, 65_536, True],
+    "address": ["", "127.0.0.1", "127.0.0.1:0", "a b:1"],
 }
 """Values that are right on the whole."""
 

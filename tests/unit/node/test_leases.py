@@ -141,6 +141,19 @@ def test_a_worker_session_dies_after_the_time_of_two_heartbeats() -> None:
     assert keeper.dead_sessions({SESSION}.__contains__, now_s=50.2) == [SESSION]
 
 
+def test_a_heartbeat_that_comes_while_its_session_is_being_ended_is_told_so() -> None:
+    """It came late, and was told that all is well while the entry under way ended it."""
+    keeper = counting(Truth())
+    assert keeper.dead_sessions({SESSION}.__contains__, now_s=30.2) == [SESSION]
+
+    assert not keeper.is_alive(SESSION)
+    # Not applied: it is proposed again, and dead all the while.
+    assert keeper.dead_sessions({SESSION}.__contains__, now_s=32.4) == [SESSION]
+    assert not keeper.is_alive(SESSION)
+    keeper.take_over([], [SESSION], now_s=40.0)
+    assert keeper.is_alive(SESSION)
+
+
 def test_a_session_the_machine_does_not_know_needs_no_command() -> None:
     keeper = counting(Truth())
 

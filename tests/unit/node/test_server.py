@@ -18,7 +18,7 @@ from cluster.disk import RocksDisk
 from node import server
 from node.addresses import Address
 from node.config import Api, Broker, Config, Persistence, Raft, Worker
-from node.quantities import Duration
+from node.quantities import Duration, Size
 from node.server import EXIT_FATAL, Node, serve
 from tests.process.raw_client import new_task_id
 from tests.support.ports import free_ports
@@ -38,7 +38,7 @@ def a_config(
     return Config(
         broker=Broker(port=port),
         api=Api(port=0),
-        persistence=Persistence(data_dir=directory, sync=sync),
+        persistence=Persistence(data_dir=directory, sync=sync, ballast=Size(0)),
         raft=Raft(
             node_id=node_id,
             peers=peers or {},
@@ -176,7 +176,8 @@ async def test_three_nodes_redirect_to_the_leader_and_replicate(tmp_path: Path) 
 async def test_a_client_port_in_use_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
     async with running(a_config(tmp_path / "one")) as node:
         port = int(node.client_address.rsplit(":", 1)[1])
-        with pytest.raises(OSError, match=f"client address 127.0.0.1:{port}"):
+        said = f"client address 127.0.0.1:{port} is in use: .* with --listen HOST:PORT"
+        with pytest.raises(OSError, match=said):
             await Node(a_config(tmp_path / "two", port=port)).start()
     async with running(a_config(tmp_path / "two")):
         pass

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 
+from cluster.configuration import Change
 from cluster.interface import DropReason, Role, Status
 from node.broker import Broker
 from node.session import Limits
@@ -52,6 +53,7 @@ class FakeConsensus:
         self.waiting: list[Proposal] = []
         self.reads: list[object] = []
         self.barriers = 0
+        self.changes: list[tuple[Change, object]] = []
 
     def propose(self, entry: bytes, decoded: object, context: object) -> None:
         proposal = Proposal(entry, decoded, context)
@@ -65,6 +67,9 @@ class FakeConsensus:
         self.reads.append(context)
         if not self.holds_reads:
             self.pass_reads()
+
+    def change_members(self, change: Change, context: object) -> None:
+        self.changes.append((change, context))
 
     def apply(self, count: int | None = None) -> None:
         assert self.broker is not None
@@ -173,6 +178,7 @@ class World:
         self.clock = FakeClock()
         self.figures = Figures()
         self.fatal: list[str] = []
+        self.disk_low = False
         self.roles: list[Status] = []
         self.machine = Machine(EmptyArchive())
         self.consensus = FakeConsensus(self.machine)
@@ -190,6 +196,7 @@ class World:
                 applied_index=lambda: self.consensus.index,
                 role_changed=self.roles.append,
                 fatal=self.fatal.append,
+                disk_low=lambda: self.disk_low,
             ),
             observer=self.figures,
         )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -86,9 +86,11 @@ class FakeClient:
         self.submitted.append({"name": name, "payload": payload, **options})
         return tq.Submitted(TASK_ID, 17)
 
-    async def status(self, task_id: str) -> TaskStatus:
+    async def status(self, task_id: str, *, consistency: str = "linearizable") -> TaskStatus:
         self._raise("status")
         assert self.task is not None
+        if consistency == "stale":
+            return replace(self.task, applied_index=17)
         return self.task
 
     async def wait(self, task_id: str, **options: object) -> TaskStatus:
@@ -171,6 +173,8 @@ def test_a_dead_member_keeps_its_row_with_the_reason_and_the_verdict_is_degraded
         "node_id": 3,
         "reachable": False,
         "role": None,
+        "member": True,
+        "voter": True,
         "state": "unreachable",
         "reason": "connection refused",
         "term": None,
@@ -304,7 +308,8 @@ def test_the_keys_of_the_json_document_are_part_of_the_interface() -> None:
     assert 1 == report["schema"]
     assert [
         *("schema", "verdict", "reason", "observed_by", "cluster_id", "leader_id", "term"),
-        *("members", "reachable", "can_lose", "nodes"),
+        *("members", "voters", "learners", "configuration_index"),
+        *("reachable", "can_lose", "nodes"),
     ] == list(report)
 
 
@@ -366,6 +371,14 @@ def test_waiting_for_a_task_that_fails_is_exit_code_1_and_says_why() -> None:
     result = run(FakeClient(task=task), "submit", "x", "--wait")
     assert 1 == result.exit_code
     assert "error: dead_letter: ValueError: no" in result.stderr
+
+
+def test_a_stale_status_says_as_of_when() -> None:
+    arguments = ("status", str(TASK_ID), "--stale")
+    assert "entry 17" in run(FakeClient(task=ended()), *arguments).stdout
+    document = json.loads(run(FakeClient(task=ended()), "-o", "json", *arguments).stdout)
+    assert document["task"]["applied_index"] == 17
+    assert "as of" not in run(FakeClient(task=ended()), "status", str(TASK_ID)).stdout
 
 
 def test_status_shows_a_task_in_words_and_in_json() -> None:

@@ -134,7 +134,21 @@ async def test_what_a_node_that_was_left_never_answered_is_asked_at_the_new_lead
         assert (await calls[0]).log_index == 1
 
 
-@pytest.mark.parametrize("code", ["NO_QUORUM", "SHUTTING_DOWN", "TOO_MANY_CONNECTIONS"])
+@in_virtual_time
+async def test_a_node_that_shuts_down_is_left_at_once() -> None:
+    network, n1, n2, n3 = a_cluster()
+    async with a_client(network) as client:
+        submitting = asyncio.create_task(client.submit("echo"))
+        first = await n1.next(Type.SUBMIT_TASK)
+        for node in (n1, n2, n3):
+            node.leader = N2
+        first.nack("SHUTTING_DOWN", "the node is shutting down", 500)
+        (await n2.next(Type.SUBMIT_TASK)).ack(3)
+        await submitting
+        assert now_s() == 0.0
+
+
+@pytest.mark.parametrize("code", ["NO_QUORUM", "TOO_MANY_CONNECTIONS"])
 @in_virtual_time
 async def test_not_now_is_asked_again_elsewhere(code: str) -> None:
     network, n1, n2, n3 = a_cluster()

@@ -20,6 +20,7 @@ EXPECTED = {
     Code.TOO_OLD: errors.TooOld,
     Code.TOO_NEW: errors.TooNew,
     Code.QUEUE_FULL: errors.QueueFull,
+    Code.DISK_FULL: errors.DiskFull,
     Code.LEASE_LOST: errors.LeaseLost,
     Code.NOT_CANCELLABLE: errors.NotCancellable,
     Code.UNKNOWN_SESSION: errors.UnknownSession,
@@ -28,6 +29,15 @@ EXPECTED = {
     Code.RATE_LIMITED: errors.RateLimited,
     Code.SHUTTING_DOWN: Unavailable,
     Code.TOO_MANY_CONNECTIONS: Unavailable,
+    Code.BEHIND: Unavailable,
+    Code.CHANGE_UNDER_WAY: Unavailable,
+    Code.NOT_SETTLED: Unavailable,
+    Code.HANDING_OVER: Unavailable,
+    Code.NO_SUCH_MEMBER: errors.ChangeRefused,
+    Code.ALREADY: errors.ChangeRefused,
+    Code.NOT_CAUGHT_UP: errors.ChangeRefused,
+    Code.QUORUM_AT_RISK: errors.ChangeRefused,
+    Code.TOO_MANY_MEMBERS: errors.ChangeRefused,
 }
 
 

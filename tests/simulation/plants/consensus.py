@@ -1,18 +1,29 @@
-"""Engines with one rule taken out each: what the simulation must be able to notice."""
+"""Engines with one rule taken out each.
+
+Stories show each of them end badly on a bench (`tests/unit/cluster/test_hazards_*.py`), and
+the simulation finds those that a whole cluster can show (`tests.simulation.teeth`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
 
 from cluster.engine import Engine
 from cluster.events import ReadBarrier
+from cluster.interface import Record, Timing
 from cluster.messages import (
     AppendEntries,
     AppendReply,
+    PreVote,
     SnapshotChunk,
     VoteReply,
     VoteRequest,
 )
+from cluster.progress import NEVER, Follower
+from cluster.snapshots import Incoming
 from cluster.state import CANDIDATE, LEADER
 
 
@@ -30,6 +41,16 @@ class SpeaksEarly(Engine):
     def _release_answers(self) -> None:
         answers, self.answers = self.answers, []
         self.ready.messages.extend(answers)
+
+
+class VotesEarly(Engine):
+    """Term and vote are told before they are durable; entries are not."""
+
+    def _release_answers(self) -> None:
+        votes = [pair for pair in self.answers if isinstance(pair[1], VoteReply | VoteRequest)]
+        self.answers = [pair for pair in self.answers if pair not in votes]
+        self.ready.messages.extend(votes)
+        super()._release_answers()
 
 
 class StockTruncation(Engine):
@@ -130,6 +151,13 @@ class AmnesiacVotes(Engine):
         self.amnesiac = False
 
 
+class VouchesAtOnce(Engine):
+    """A leader vouches for its commit index without asking whether it still leads."""
+
+    def vouches(self, follower: Follower) -> bool:
+        return True
+
+
 class ForgetsCallers(Engine):
     """Losing leadership answers nobody."""
 
@@ -158,3 +186,114 @@ class NeverRewinds(Engine):
         elif self.role == LEADER:
             follower = self.followers[peer]
             self.note_answer(follower, message.sequence, amnesiac=message.amnesiac)
+
+
+class StepsBackByOne(Engine):
+    """A conflict costs one round trip per entry."""
+
+    def conflict_start(self, index: int) -> int:
+        return index
+
+
+class HonoursEveryRejection(Engine):
+    """Each rejection of one flight rewinds anew."""
+
+    def on_append_reply(self, peer: int, message: AppendReply) -> None:
+        self.followers[peer].rewound = 0
+        super().on_append_reply(peer, message)
+
+
+class TrustsCommitIndex(Engine):
+    """After a restart everything in the log is taken for committed."""
+
+    def start(self) -> None:
+        super().start()
+        self.commit_index = self.log.last_index
+
+
+class InstallsAnything(Engine):
+    """A snapshot behind the applied state is installed all the same."""
+
+    def on_chunk(self, peer: int, message: SnapshotChunk) -> None:
+        applied, self.applied_index = self.applied_index, -1
+        super().on_chunk(peer, message)
+        if self.applied_index == -1:
+            self.applied_index = applied
+
+
+class AcceptsAnyChunk(Engine):
+    """A lost part of a snapshot is not missed."""
+
+    def receive(self, peer: int, message: SnapshotChunk) -> Incoming | None:
+        if self.incoming is not None and message.number:
+            self.incoming.number = message.number
+            message = message._replace(total_crc=crc32(message.data, self.incoming.crc))
+        return super().receive(peer, message)
+
+
+class NoPreVote(Engine):
+    """The deadline alone starts an election."""
+
+    def gate_election(self) -> None:
+        if self.role != LEADER and self.election_deadline < self.now:
+            self.win_pre_vote()
+
+
+class NoStickiness(Engine):
+    """A voter that hears its leader would vote for another all the same."""
+
+    def on_pre_vote(self, peer: int, message: PreVote) -> None:
+        self.heard_at = NEVER
+        super().on_pre_vote(peer, message)
+
+
+class StaysInOffice(Engine):
+    """The stock patience: half a minute without a majority."""
+
+    def __init__(self, **given: Any) -> None:
+        timing = replace(given.pop("timing", None) or Timing(), check_quorum_s=30.0)
+        super().__init__(**given, timing=timing)
+
+
+class IgnoresItsDisk(Engine):
+    """A leader whose disk hangs goes on beating."""
+
+    def disk_stalled(self) -> bool:
+        return False
+
+
+class ReadsBeforeItsNoOp(Engine):
+    """A new leader trusts the commit index it came with."""
+
+    def on_read_barrier(self, event: ReadBarrier) -> None:
+        self.noop_index = 0
+        super().on_read_barrier(event)
+
+
+class SplitsCheckpoint(Engine):
+    """The truncation reaches the disk in a batch before the records."""
+
+    def save_checkpoint(self, index: int, term: int, changes: list[Record]) -> None:
+        self.cut_log(index)
+        self.write_batch()
+        super().save_checkpoint(index, term, changes)
+
+
+class SkipsWhatRaises(Engine):
+    """An exception in the machine is written down, and the entry counts as applied."""
+
+    def start(self) -> None:
+        super().start()
+        apply = self.machine.apply
+
+        def careless(index: int, entry: bytes, decoded: object | None = None) -> object:
+            try:
+                return apply(index, entry, decoded)
+            except MemoryError:
+                return None
+
+        self.machine.apply = careless  # type: ignore[method-assign]  # the plant
+
+
+class CountsRepliesOfAny(CountsReplies, NoPreVote):
+    """Votes are counted by the reply, and nothing keeps a minority from standing."""

@@ -1,0 +1,47 @@
+"""Every caller is answered, once (L5 and the engine's contract).
+
+Whoever proposes to the engine or asks it for a barrier hears of it: in a cluster that is
+well nothing stays under way in a broker. A client's request is answered exactly once while
+its connection lives, and with nothing that it did not ask for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.invariants.rule import Invariant
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PATIENCE_S = 5.0
+"""What is under way for longer, in a cluster that is well, was forgotten."""
+
+
+class EveryCallerAnswered(Invariant):
+    """Nobody waits for ever."""
+
+    name = "every caller answered"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._since: dict[object, float] = {}
+        """What is under way in a broker, and since when it has been seen there."""
+
+    def sampled(self) -> None:
+        troubles = self.world.history.troubles
+        if troubles:
+            self.fail(troubles[0])
+        before, self._since = self._since, {}
+        for node in self.world.nodes.values():
+            broker = node.broker
+            if broker is None:
+                continue
+            for one in (*broker.proposer._in_flight, *broker._barriers._under_way):
+                self._since[one] = before.get(one, self.world.now)
+
+    def finished(self) -> None:
+        self.sampled()
+        late = [one for one, since in self._since.items() if self.world.now - since > PATIENCE_S]
+        if late:
+            self.fail(f"{len(late)} proposals and barriers were never heard of: {late[:3]}")

@@ -1,0 +1,132 @@
+"""An operator who adds, promotes and removes nodes while everything else goes wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.callers import Caller
+from tests.simulation.composition import peer_address
+from tests.simulation.history import Operation
+from tq.protocol import Type
+
+if TYPE_CHECKING:
+    from cluster.configuration import Configuration
+    from tests.simulation.world import World
+
+_WITHIN_S: Final = 8.0
+_NODES_MAX: Final = 7
+"""Machines there are in all."""
+_VOTERS_MAX: Final = 5
+_GONE_S: Final = 2.0
+"""When the machine of a removed node is switched off, if it has not left by itself."""
+
+
+class Operator:
+    """Changes the members of one world, and knows how many of them may forget."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._caller: Caller | None = None
+
+    # ----------------------------------------------------------------------- what there is
+
+    def _configurations(self) -> list[Configuration]:
+        engines = [node.engine for node in self._world.nodes.values()]
+        found = [engine.configuration for engine in engines if engine is not None]
+        return [one for one in found if one.voters]
+
+    @property
+    def spare(self) -> int:
+        """How many members may be forgetful at once, whichever configuration counts."""
+        sizes = [len(one.voters) for one in self._configurations()]
+        return (min(sizes, default=self._world.options.nodes) - 1) // 2
+
+    def forgetful(self, but: int = 0) -> int:
+        """How many members may have forgotten, one node apart."""
+        nodes = self._world.nodes.values()
+        return sum(1 for one in nodes if one.node_id != but and one.may_have_forgotten)
+
+    # ----------------------------------------------------------------------------- acting
+
+    def draw(self, rng: random.Random) -> tuple[Any, ...] | None:
+        """Draw a change that makes sense now: (verb, node id)."""
+        leader = self._world.newest_leader()
+        if leader is None or leader.engine is None:
+            return None
+        configuration = leader.engine.configuration
+        voters, learners = configuration.voters, configuration.learners
+        if learners and rng.random() < 0.7:
+            return "promote", rng.choice(learners)
+        if learners and rng.random() < 0.3:
+            return "remove", rng.choice(learners)
+        if len(voters) + len(learners) < _VOTERS_MAX and rng.random() < 0.6:
+            return self._draw_new(configuration.members, rng)
+        if len(voters) >= 3 and self.forgetful() <= (len(voters) - 2) // 2:
+            found = leader.node_id if rng.random() < 0.5 else rng.choice(voters)
+            return ("remove", found) if found in voters else None
+        return None
+
+    def _draw_new(self, members: Sequence[int], rng: random.Random) -> tuple[Any, ...] | None:
+        waiting = [node for node in self._world.nodes.values() if node.node_id not in members]
+        if waiting and rng.random() < 0.5:
+            return "add", rng.choice(waiting).node_id
+        fresh = max(self._world.nodes) + 1
+        return ("add", fresh) if fresh <= _NODES_MAX else None
+
+    def change(self, verb: str, node_id: int) -> None:
+        """Ask the cluster for a change, as `tq-admin cluster` does."""
+        world = self._world
+        if verb == "add":
+            self._prepare(node_id)
+        host, port = peer_address(node_id)
+        address = f"{host}:{port}" if verb == "add" else ""
+        caller = self._calling()
+        caller.call(
+            "members",
+            Type.CHANGE_MEMBERS,
+            (verb, node_id, address),
+            self._done,
+            within_s=_WITHIN_S,
+        )
+        world.trace("member", verb, node_id)
+
+    def _calling(self) -> Caller:
+        if self._caller is None:
+            self._caller = Caller(self._world, "operator", patience_s=3.0)
+            self._caller.start()
+        return self._caller
+
+    def _prepare(self, node_id: int) -> None:
+        """Have a machine that waits to be let in: a new one, or a removed one, emptied."""
+        world = self._world
+        members = {member for one in self._configurations() for member in one.members}
+        node = world.nodes.get(node_id)
+        if node is None:
+            node = world.add_node(node_id, sorted(members), joins=True)
+        elif node_id in members or not node.is_removed:
+            return
+        else:
+            node.wipe()
+            node.forgot = node.is_removed = False
+            node.joins, node.founders = True, tuple(sorted(members))
+        node.start()
+
+    def _done(self, operation: Operation) -> None:
+        verb, node_id, _ = operation.what
+        if verb == "remove" and operation.outcome == "ok":
+            self._world.after(_GONE_S, self._switch_off, node_id)
+
+    def _switch_off(self, node_id: int) -> None:
+        """Half of the removed machines that have not left by themselves stay where they are."""
+        node = self._world.nodes[node_id]
+        if not node.is_removed and node_id % 2 and self._is_out(node_id):
+            node.kill()
+            node.is_removed = True
+
+    def _is_out(self, node_id: int) -> bool:
+        leader = self._world.newest_leader()
+        if leader is None or leader.engine is None:
+            return False
+        return node_id not in leader.engine.configuration.members

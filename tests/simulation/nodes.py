@@ -1,0 +1,360 @@
+"""One node: a machine in the rack whose clocks and disk go on while processes come and go."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.engine import Engine
+from cluster.faults import DiskFailedError, RemovedError, StartError
+from cluster.replica import Replica
+from node.archive import DiskArchive
+from node.broker import Broker
+from node.tcp import SWEEP_S, ClientServer
+from statemachine import FAMILIES
+from tests.simulation.composition import Composition
+from tests.simulation.links import ClientLink
+from tests.simulation.process import Crashed, Process
+from tests.simulation.rim import finish
+from tests.simulation.transport import SimTransport
+from tests.support.sim_disk import SimDirectory, SimDisk
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_BROKER_TICK_S = 0.1
+_EPOCH_MS = 1_700_000_000_000
+"""Wall time of a clock that is right, at true time 0."""
+_EXIT_S = 0.005
+_REFUSALS_MAX = 3
+"""After so many starts in vain somebody reads the log and does what it says."""
+_FATALS_MAX = 5
+"""A node may fail so often after one hurt to its disk."""
+_RESTART_S = 1.0
+"""When whoever looks after processes starts one again that has ended by itself."""
+
+
+class SimNode:
+    """A node of the world.
+
+    Attributes:
+        node_id: Its id.
+        founders: Nodes it is told of in its configuration.
+        joins: It is told to join a running cluster.
+        life: How many processes there were.
+        process: The one that runs, None while there is none.
+        parts: What the process is made of, None while there is none.
+        machine: Its machine; the last one's while there is no process.
+        directory: What is on its disk.
+        is_dark: It has no power.
+        is_removed: It has ended because its cluster has removed it.
+        hurt: The disk was hurt: a process may end or refuse to start for that.
+        forgot: It may have forgotten what it answered for, see `may_have_forgotten`.
+        stalled_until: Syncs do not end before.
+        crash_after: The process dies at its so-maniest moment before or after a write.
+    """
+
+    def __init__(
+        self, world: World, node_id: int, founders: Sequence[int], *, joins: bool = False
+    ) -> None:
+        options = world.options
+        rng = world.rng(f"clocks {node_id}")
+        self.world = world
+        self.node_id = node_id
+        self.founders = tuple(founders)
+        self.joins = joins
+        self.directory = SimDirectory(FAMILIES, Path(f"node{node_id}"))
+        self.directory.disk.log_records = options.wal_records
+        self.life = 0
+        self.process: Process | None = None
+        self.parts: Composition | None = None
+        self.transport: SimTransport | None = None
+        self.machine = world.parts.machine(DiskArchive())
+        self.links: list[ClientLink] = []
+        self.is_dark = self.is_removed = self.hurt = self.forgot = False
+        self.stalled_until = 0.0
+        self.crash_after: int | None = None
+        self.start_errors: list[str] = []
+        self.rate = 1.0 + options.drift * (2 * rng.random() - 1)
+        self.wall_offset_ms = int(options.wall_spread_s * 1000 * (2 * rng.random() - 1))
+        self._refusals = self._fatals = 0
+        self._monotonic_s = 0.0
+        self._disk_rng = world.rng(f"disk {node_id}")
+        self._clock_rng = rng
+        self._seen = (0, 0, 0, 0)
+        self._wanted = False
+        """It should run; whoever looks after processes starts it again."""
+
+    # --------------------------------------------------------------------------- clocks
+
+    def monotonic(self) -> float:
+        """The monotonic clock of this boot, seconds."""
+        return self._monotonic_s + self.world.now * self.rate
+
+    def true_time(self, monotonic_s: float) -> float:
+        """True time of a moment of the monotonic clock."""
+        return (monotonic_s - self._monotonic_s) / self.rate
+
+    def wall_ms(self) -> int:
+        """The wall clock, milliseconds since the Unix epoch."""
+        return int(self.world.now * self.rate * 1000) + _EPOCH_MS + self.wall_offset_ms
+
+    # ----------------------------------------------------------------------------- state
+
+    @property
+    def is_up(self) -> bool:
+        """A process runs."""
+        return self.process is not None
+
+    @property
+    def paused(self) -> bool:
+        """Its process is stopped."""
+        return self.process is not None and self.process.paused
+
+    @property
+    def engine(self) -> Engine | None:
+        """Its engine; None while it is down, and before the first start is agreed upon."""
+        return None if self.parts is None else self.parts.engine
+
+    @property
+    def replica(self) -> Replica | None:
+        """Its replica; None while it is down."""
+        return None if self.parts is None else self.parts.replica
+
+    @property
+    def broker(self) -> Broker | None:
+        """What serves its clients; None while it is down."""
+        return None if self.parts is None else self.parts.broker
+
+    @property
+    def clients(self) -> ClientServer:
+        """Its client port; it must be up."""
+        assert self.parts is not None, "a node that is down has no port"
+        return self.parts.clients
+
+    @property
+    def disk(self) -> SimDisk:
+        """The database as it is now."""
+        return self.directory.disk
+
+    @property
+    def may_have_forgotten(self) -> bool:
+        """Its disk was replaced or damaged, and no leader has filled it up again."""
+        engine = self.engine
+        if self.forgot and engine is not None and not engine.amnesiac and not self.is_damaged:
+            self.forgot = self.hurt = False
+            self._fatals = 0
+        return self.forgot
+
+    @property
+    def is_damaged(self) -> bool:
+        """Something on its disk differs from what was written, and nothing has read it yet."""
+        disk = self.directory.disk
+        families = disk._content.values()
+        known = disk._manifest_damaged or disk._damaged_from is not None
+        return known or any(family.damaged for family in families)
+
+    def sync_ends_at(self) -> float:
+        """True time at which a sync that begins now ends."""
+        options, draw = self.world.options, self._disk_rng.random
+        seconds = options.sync_s * (0.5 + draw())
+        if options.sync_slow_s and draw() < 0.01:
+            seconds += options.sync_slow_s * draw()
+        return max(self.world.now + seconds, self.stalled_until)
+
+    # ------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Start a process, now; one that cannot start is tried again and again."""
+        self._wanted = True
+        if self.process is not None or self.is_removed:
+            return
+        world = self.world
+        if self.is_dark:
+            self.is_dark = False
+            self._monotonic_s = self._clock_rng.uniform(0, 1000)
+            world.network.host_up(self.node_id)
+        self.life += 1
+        self.process = Process(world, self.node_id)
+        self._seen = (0, 0, 0, 0)
+        world.trace("start", self.node_id, self.life)
+        self.parts = Composition(self, self.process)
+        self.machine = self.parts.machine
+        try:
+            self.parts.start()
+        except RemovedError:
+            self.was_removed(0)
+            return
+        except StartError as error:
+            self._refused(str(error))
+            return
+        self._began()
+
+    def _began(self) -> None:
+        assert self.process is not None
+        self._refusals = 0
+        if self.directory.disk.room_bytes is None and not self.forgot:
+            self.hurt = False
+            self._fatals = 0
+        self.process.after(_BROKER_TICK_S * self._clock_rng.random(), self._tick)
+        self.process.after(SWEEP_S, self._sweep)
+        for invariant in self.world.invariants:
+            invariant.started(self)
+
+    def _refused(self, text: str) -> None:
+        self.start_errors.append(text)
+        self.world.trace("refused to start", self.node_id)
+        if not self.hurt:
+            self.world.fail(f"node {self.node_id} refused to start on a healthy disk: {text}")
+        self._gone(silent=False)
+        self._refusals += 1
+        if self.forgot and self._refusals >= _REFUSALS_MAX:
+            # What the text asks for: move the directory aside, come back as an empty node.
+            self._refusals = 0
+            self.world.reached("damaged directory moved aside by hand")
+            self.directory.wipe()
+        self.world.after(_RESTART_S, self._start_again)
+
+    def _start_again(self) -> None:
+        if self._wanted and self.process is None:
+            self.start()
+
+    def mend(self) -> None:
+        """Start it, if it is down."""
+        self._wanted = True
+        self._start_again()
+
+    def _tick(self) -> None:
+        assert self.process is not None
+        assert self.parts is not None
+        self.process.after(_BROKER_TICK_S, self._tick)
+        self.parts.broker.tick()
+
+    def _sweep(self) -> None:
+        assert self.process is not None
+        self.process.after(SWEEP_S, self._sweep)
+        self.clients.sweep(self.monotonic())
+
+    def stepped(self, engine: Engine) -> None:
+        """Look at the engine after a step."""
+        seen = engine.term, engine.role, engine.commit_index, engine.log.last_index
+        if seen != self._seen:
+            self._seen = seen
+            self.world.fold(hash(seen))
+            self.world.tell_stepped(self)
+
+    # ----------------------------------------------------------------------------- death
+
+    def _gone(self, *, silent: bool) -> None:
+        """The process is no more; what it had handed to the system is still there."""
+        process, world = self.process, self.world
+        assert process is not None
+        process.kill()
+        self.process = self.crash_after = None
+        if self.engine is not None:
+            world.collect(self.engine)
+        for invariant in world.invariants:
+            invariant.stopped(self)
+        self.parts = self.transport = None
+        world.network.process_gone(process, silent=silent)
+        links, self.links = self.links, []
+        for link in links:
+            link.process_gone(silent=silent)
+        if not silent:
+            self.directory.kill()
+
+    def kill(self) -> None:
+        """End the process as kill -9 does; it stays down."""
+        self._wanted = False
+        if self.process is not None:
+            self.world.trace("kill", self.node_id)
+            self._gone(silent=False)
+
+    def lose_power(self, rng: random.Random) -> int:
+        """End everything on this host; returns how many written batches were lost."""
+        self._wanted = False
+        if self.process is not None:
+            self._gone(silent=True)
+        self.is_dark = True
+        lost = self.directory.lose_power(rng)
+        self.world.trace("power", self.node_id, lost)
+        return lost
+
+    def wipe(self) -> None:
+        """Replace the disk by an empty one; the process that ran on it is gone."""
+        self.kill()
+        self.directory.wipe()
+        self.forgot = True
+        self.world.trace("wipe", self.node_id)
+
+    def crash_point(self) -> None:
+        """Die here, if it is time.
+
+        Raises:
+            Crashed: It is.
+        """
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                raise Crashed(self.node_id)
+
+    def crashed(self) -> None:
+        """The process died in the middle of a turn."""
+        self.world.reached("killed within a turn")
+        self.kill()
+
+    def failed(self, text: str) -> None:
+        """The node ends itself: a broken invariant, or its disk."""
+        self.world.trace("fatal", self.node_id)
+        self._fatals += 1
+        if not self.hurt:
+            self.world.fail(f"node {self.node_id} halted: {text}")
+        if self._fatals > _FATALS_MAX:
+            self.world.fail(f"node {self.node_id} ends again and again: {text}")
+        if self.process is not None:
+            self.process.after(_EXIT_S, self._exit)
+
+    def _exit(self) -> None:
+        self._gone(silent=False)
+        self.world.after(_RESTART_S, self._start_again)
+
+    def was_removed(self, index: int) -> None:
+        """Its cluster has removed it: the process ends, and is not started again."""
+        self.world.trace("removed", self.node_id, index)
+        self.is_removed = True
+        if self.process is not None:
+            self.process.at(self.world.now, self._leave)
+
+    def shut_down(self, then: Callable[[], None]) -> None:
+        """Stop as SIGTERM makes a node stop; then call back."""
+        if self.parts is not None:
+            self._wanted = False
+            self.parts.shut_down(lambda: self._leave(then))
+
+    def _leave(self, then: Callable[[], None] = lambda: None) -> None:
+        assert self.parts is not None
+        try:
+            finish(self.parts.replica.stop())
+        except (DiskFailedError, StartError):
+            if not self.hurt:
+                raise
+        self.world.trace("stopped", self.node_id)
+        self._gone(silent=False)
+        then()
+
+    def pause(self) -> bool:
+        """Stop the process (SIGSTOP); False when there is none to stop."""
+        if self.process is None or self.process.paused:
+            return False
+        self.process.paused = True
+        self.world.trace("pause", self.node_id)
+        return True
+
+    def resume(self, life: int | None = None) -> None:
+        """Let the process go on, if it is still that life's."""
+        process = self.process
+        if process is not None and process.paused and life in {None, self.life}:
+            self.world.trace("resume", self.node_id)
+            process.resume()
