@@ -88,8 +88,8 @@ bench: $(DEV)  ## Measure CPU per operation, the cost of a backlog and of reads,
 	@$(BIN)/python -m benchmarks.reads
 	@$(BIN)/python -m benchmarks.handover
 
-sim-teeth:  ## Plant known bugs and see the simulation find each
-	@$(not-there-yet)
+sim-teeth: $(DEV)  ## Plant known bugs and see the simulation find each
+	@$(BIN)/python -m tests.simulation.teeth
 
 chaos:  ## Hurt real processes and check what they recorded
 	@$(not-there-yet)

@@ -307,8 +307,7 @@ class RocksDisk:
     def add_install(self, records: Sequence[SnapshotRecord]) -> None:
         """Write records of a snapshot as (family, key, value); no reader sees them yet."""
         assert self._installing, "add_install without begin_install"
-        slot = (self._generation + 1) % 2
-        batch = WriteBatch(raw_mode=True)
+        batch, slot = WriteBatch(raw_mode=True), (self._generation + 1) % 2
         for family, key, value in records:
             batch.put(key, value, self._handles[f"{family}@{slot}"])
         self._hand_over(batch)

@@ -90,11 +90,11 @@ class Disagreement(NamedTuple):
 class _Peer:
     """What was heard from one peer over its present connection."""
 
-    __slots__ = ("digests", "disk_low", "offsets_ms")
+    __slots__ = ("digests", "disk_low", "offset_ms", "offsets_ms")
 
     def __init__(self) -> None:
-        # A report that was long under way makes a clock look slow: the largest one counts.
         self.offsets_ms: deque[int] = deque(maxlen=_SAMPLES)
+        self.offset_ms = 0
         self.digests: dict[int, bytes] = {}
         self.disk_low = False
 
@@ -134,6 +134,8 @@ class Vitals:
         """
         told = self._peers.setdefault(peer, _Peer())
         told.offsets_ms.append(report.wall_ms - int(now * 1000))
+        # A report that was long under way makes a clock look slow: the largest one counts.
+        told.offset_ms = max(told.offsets_ms)
         told.disk_low = report.disk_low
         if report.digest_index == 0:
             return None
@@ -188,7 +190,7 @@ class Vitals:
     def _clocks(self, now: float) -> dict[int, int]:
         now_ms = int(now * 1000)
         clocks = {
-            peer: max(told.offsets_ms) + now_ms
+            peer: told.offset_ms + now_ms
             for peer, told in self._peers.items()
             if peer in self.voters
         }

@@ -111,17 +111,7 @@ class Broker:
             peer_addresses=around.peer_addresses,
             reachable=around.reachable,
         )
-        self.dispatcher = Dispatcher(
-            leadership=self.leadership,
-            answers=self._answers,
-            door=self._door,
-            proposer=self.proposer,
-            claims=self.claims,
-            queries=self.queries,
-            members=self._members,
-            welcome=self._welcome,
-            now_s=now_s,
-        )
+        self.dispatcher = self._make_dispatcher()
         self._take_over_at_s: float | None = None
         self._handing_over = False
         self._lessons = Lessons(
@@ -131,6 +121,19 @@ class Broker:
             is_registered=lambda session: machine.session(session) is not None,
             observe_run=observer.observe_run,
             now_s=now_s,
+        )
+
+    def _make_dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            leadership=self.leadership,
+            answers=self._answers,
+            door=self._door,
+            proposer=self.proposer,
+            claims=self.claims,
+            queries=self.queries,
+            members=self._members,
+            welcome=self._welcome,
+            now_s=self._around.now_s,
         )
 
     # ------------------------------------------------------------ the replica's listener

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from cluster.certificates import NODE_DAYS, issue, make_authority
 from deploy.local.processes import ChildProcess
@@ -205,7 +205,7 @@ class LocalCluster:
             issue(directory, node_id, days=NODE_DAYS, now=datetime.now(UTC))
         return ["--tls", f"ca={directory / 'ca.pem'},certificate={certificate},key={key}"]
 
-    def __enter__(self) -> LocalCluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

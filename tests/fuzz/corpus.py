@@ -33,7 +33,7 @@ CONFIGURATION = Configuration(
     addresses={node: (f"node{node}.example", 7400 + node) for node in (1, 2, 3, 4)},
 ).to_bytes()
 
-_RECORDS = encode_records([("pending", b"key", b"value" * 20), ("metadata", b"k", b"")])
+RECORDS = encode_records([("pending", b"key", b"value" * 20), ("metadata", b"k", b"")])
 
 MESSAGES: tuple[Message, ...] = (
     AppendEntries(3, 17, 40, 41, 3, [(b"\x01entry", 3), (b"", 3), (b"\x00" * 300, 2)], True),
@@ -44,7 +44,7 @@ MESSAGES: tuple[Message, ...] = (
     VoteRequest(4, 44, 3),
     VoteReply(4, True),
     SnapshotChunk(
-        *(3, 19, 7, 0, 40, 3, _RECORDS, crc32(_RECORDS), True, crc32(_RECORDS)),
+        *(3, 19, 7, 0, 40, 3, RECORDS, crc32(RECORDS), True, crc32(RECORDS)),
         configuration_index=12,
         configuration=CONFIGURATION,
     ),

@@ -14,6 +14,7 @@ from zlib import crc32
 
 import msgpack
 
+from cluster.chunks import ChunkError, decode_records
 from cluster.configuration import Configuration, ConfigurationError
 from cluster.handshake import Hello, Refused, Standing
 from cluster.identity import Identity
@@ -25,6 +26,7 @@ from cluster.vitals import Report
 from cluster.watermark import HighWater
 from cluster.wire import HANDSHAKE_MAX_BYTES, Decoder, WireError, encode, unpack
 from statemachine import codec
+from statemachine.types import Invalid
 from tests.fuzz import corpus
 from tests.fuzz.mutate import mutate_bytes, mutate_value
 from tests.support.peer_raw import hello_of
@@ -119,14 +121,15 @@ def handshakes(rng: random.Random) -> None:
 
 
 def files(rng: random.Random) -> None:
-    """Configurations, and the small files of a data directory."""
+    """Configurations, records of snapshots, and the small files of a data directory."""
     readers: list[tuple[Callable[[bytes], object], bytes]] = [
         (Configuration.from_bytes, corpus.CONFIGURATION),
         (Identity.from_bytes, corpus.IDENTITY),
         (HighWater.from_bytes, corpus.HIGH_WATER),
+        (decode_records, corpus.RECORDS),
     ]
     read, example = rng.choice(readers)
-    with contextlib.suppress(ConfigurationError, ValueError):
+    with contextlib.suppress(ConfigurationError, ValueError, ChunkError):
         read(mutate_bytes(example, rng))
 
 
@@ -150,7 +153,7 @@ def _client_body(type_: int, body: bytes) -> None:
         protocol.unpack(body)
     try:
         command = codec.decode_command(type_, body, namespace="default", principal="")
-    except codec.Invalid:
+    except Invalid:
         return
     spliced = codec.command_prefix(type_, "default", "") + body
     _, listed = codec.decode_entry(codec.join_entry(1_700_000_000_000, [spliced]))

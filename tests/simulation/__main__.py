@@ -2,7 +2,7 @@
 
     python -m tests.simulation --seeds 1000              fresh seeds; the base is printed
     python -m tests.simulation --seeds 1000 --base 7     the same ones as another time
-    python -m tests.simulation --seed 17                 one, with its history, minimised if it fails
+    python -m tests.simulation --seed 17                 one, shown; minimised if it fails
     python -m tests.simulation --seed 17 --faults 3,8    one, with these of its faults alone
     python -m tests.simulation --determinism 25          each twice, in processes of their own
 

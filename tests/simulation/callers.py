@@ -37,15 +37,25 @@ _ELSEWHERE: Final = frozenset(
 class Call:
     """An operation on its way."""
 
-    __slots__ = ("again_at", "done", "frame", "operation", "patience_s", "sent_at", "until")
+    __slots__ = (
+        "again_at", "done", "frame", "operation", "patience_s", "sent_at", "until", "wait_s",
+    )  # fmt: skip
 
     def __init__(
-        self, operation: Operation, frame: bytes, *, until: float, patience_s: float, done: Done
+        self,
+        operation: Operation,
+        frame: bytes,
+        *,
+        until: float,
+        patience_s: float,
+        wait_s: float,
+        done: Done,
     ) -> None:
         self.operation = operation
         self.frame = frame
         self.until = until
         self.patience_s = patience_s
+        self.wait_s = wait_s
         self.done = done
         self.sent_at: float | None = None
         """When it was sent on the present connection; None if it was not."""
@@ -56,7 +66,9 @@ class Call:
 class Line:
     """One connection of a caller, from dialling to its end."""
 
-    __slots__ = ("_caller", "dialled_at", "hello", "link", "node_id", "outstanding", "ready")
+    __slots__ = (
+        "_caller", "clear_since", "dialled_at", "hello", "link", "node_id", "outstanding", "ready",
+    )  # fmt: skip
 
     def __init__(self, caller: Caller, node_id: int, now: float) -> None:
         self._caller = caller
@@ -65,8 +77,10 @@ class Line:
         self.ready = False
         self.hello = 0
         self.dialled_at = now
+        self.clear_since = now
+        """Nothing has been in the way of answers since."""
         self.outstanding: dict[int, float] = {}
-        """Requests without an answer on this connection, and when they were sent."""
+        """Requests without an answer on this connection, and from when on one is due."""
 
     def opened(self, link: ClientLink) -> None:
         """Say HELLO, unless nobody waits for this connection any more."""
@@ -86,11 +100,22 @@ class Line:
         if self._caller.line is self:
             self._caller.lost()
 
-    def send(self, number: int, frame: bytes, now: float) -> None:
-        """Send one request."""
+    def send(self, number: int, frame: bytes, due_at: float) -> None:
+        """Send one request whose answer is due at some time, at once as a rule."""
         assert self.link is not None
-        self.outstanding[number] = now
+        self.outstanding[number] = due_at
         self.link.send(frame)
+
+    def late(self, now: float, patience_s: float) -> list[int]:
+        """Requests whose answer has been due for so long, with nothing in its way."""
+        link = self.link
+        if link is None or not link.is_open or not link.is_clear:
+            self.clear_since = now
+            return []
+        since = self.clear_since
+        return [
+            number for number, at in self.outstanding.items() if now - max(at, since) > patience_s
+        ]
 
 
 class Caller:
@@ -101,10 +126,18 @@ class Caller:
         name: Of the actor; its stream of chance has this name too.
         patience_s: How long an answer may take before another node is tried.
         anywhere: Any node will do: do not look for the leader.
+        faithful: It leaves no connection on which an answer is due, so that one which never
+            comes is noticed.
     """
 
     def __init__(
-        self, world: World, name: str, *, patience_s: float, anywhere: bool = False
+        self,
+        world: World,
+        name: str,
+        *,
+        patience_s: float,
+        anywhere: bool = False,
+        faithful: bool = False,
     ) -> None:
         self._world = world
         self._history = world.history
@@ -112,6 +145,7 @@ class Caller:
         self.rng = world.rng(f"caller {name}")
         self.patience_s = patience_s
         self._anywhere = anywhere
+        self._faithful = faithful
         self.line: Line | None = None
         self.calls: dict[int, Call] = {}
         self._node_ids: list[int] = []
@@ -153,6 +187,7 @@ class Caller:
             frame,
             until=now + within_s,
             patience_s=self.patience_s + wait_s,
+            wait_s=wait_s,
             done=done,
         )
         self.calls[operation.number] = call
@@ -172,6 +207,7 @@ class Caller:
     def _connect(self, node_id: int) -> None:
         self._lines += 1
         self.line = Line(self, node_id, self._world.now)
+        self._history.lines[self.name] = self.line
         self._world.dial(node_id, self.line)
 
     def _leave(self, node_id: int | None = None) -> None:
@@ -232,7 +268,7 @@ class Caller:
         operation.sends += 1
         operation.sent_at = now
         operation.line = self._lines
-        line.send(operation.number, call.frame, now)
+        line.send(operation.number, call.frame, now + call.wait_s)
 
     def _flush(self, line: Line) -> None:
         now = self._world.now
@@ -304,7 +340,7 @@ class Caller:
             self._end(call)
         elif message_type == Type.REDIRECT:
             call.sent_at = None
-            self._redirected(line, fields[1])
+            self._redirected(line, call, fields[1])
         else:
             call.sent_at = None
             self._refused(line, call, fields[1], fields[3])
@@ -315,19 +351,25 @@ class Caller:
         else:
             self._leave()
 
-    def _redirected(self, line: Line, leader: str) -> None:
+    def _redirected(self, line: Line, call: Call, leader: str) -> None:
         node_id = self._world.node_at(leader) if leader else None
-        if node_id is None or node_id == line.node_id or self._hops >= 3:
-            self._leave()
-        else:
+        if node_id == line.node_id or self._hops >= 3:
+            node_id = None
+        if node_id is not None:
             self._hops += 1
+        self._go_elsewhere(line, call, node_id)
+
+    def _go_elsewhere(self, line: Line, call: Call, node_id: int | None = None) -> None:
+        if self._faithful and line.outstanding:
+            call.again_at = self._world.now + WATCH_S
+        else:
             self._leave(node_id)
 
     def _refused(self, line: Line, call: Call, code: str, retry_after_ms: int | None) -> None:
         operation = call.operation
         if code in _ELSEWHERE:
             call.again_at = self._world.now + (retry_after_ms or 0) / 1000
-            self._leave()
+            self._go_elsewhere(line, call)
         elif code == Code.UNKNOWN_OUTCOME:
             operation.doubts += 1
             self._world.reached("UNKNOWN_OUTCOME answered")

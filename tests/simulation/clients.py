@@ -23,6 +23,10 @@ EPOCH_MS: Final = 1_700_000_000_000
 QUEUES: Final = ("mail", "video", "audit")
 
 _PATIENCE: Final = (1.5, 1.5, 3.0, 6.0)
+_UNANSWERED_S: Final = 3.0
+"""A request of a healed cluster has no answer if it has none after this."""
+_PATIENT_S: Final = 30.0
+"""Longer than any node may keep an answer to itself, see `EveryCallerAnswered`."""
 _WITHIN: Final = (3.0, 8.0, 8.0, 20.0)
 _OPTIONS: Final[tuple[dict[str, int], ...]] = (
     {},
@@ -61,10 +65,19 @@ class Client:
         crowd: Whose tasks it knows.
         name: Its own.
         interval_s: Between two operations, on average.
+        patience_s: How long an answer may take before it tries another node; drawn if 0.
         stale: It asks whatever node it is connected to, and only that.
     """
 
-    def __init__(self, crowd: Crowd, name: str, *, interval_s: float, stale: bool = False) -> None:
+    def __init__(
+        self,
+        crowd: Crowd,
+        name: str,
+        *,
+        interval_s: float,
+        patience_s: float = 0.0,
+        stale: bool = False,
+    ) -> None:
         world = crowd.world
         self._crowd = crowd
         self._world = world
@@ -72,7 +85,14 @@ class Client:
         self._interval_s = interval_s
         self._burst = 1 if stale else rng.choice(_BURSTS)
         self._stale = stale
-        self.caller = Caller(world, name, patience_s=rng.choice(_PATIENCE), anywhere=stale)
+        self._patience_s = patience_s
+        self.caller = Caller(
+            world,
+            name,
+            patience_s=patience_s or rng.choice(_PATIENCE),
+            anywhere=stale,
+            faithful=patience_s > 0,
+        )
         self._seen_index = 0
         self._own: deque[Task] = deque(maxlen=20)
         self._acts = (
@@ -110,7 +130,7 @@ class Client:
                 return
 
     def _call(self, kind: str, type_: Type, what: tuple[Any, ...], wait_s: float = 0.0) -> None:
-        within_s = self._rng.choice(_WITHIN) + wait_s
+        within_s = self._rng.choice(_WITHIN) + self._patience_s + wait_s
         self.caller.call(kind, type_, what, self._done, within_s=within_s, wait_s=wait_s)
 
     def _new_task(self) -> Task:
@@ -204,6 +224,7 @@ class Crowd:
             for number in range(options.clients)
         ]
         self.clients.append(Client(self, "client-stale", interval_s=1.0, stale=True))
+        self.clients.append(Client(self, "client-patient", interval_s=1.0, patience_s=_PATIENT_S))
         self.workers = [Worker(world, self, number, QUEUES) for number in range(options.workers)]
         self._closing = Caller(world, "closing", patience_s=3.0)
         self._last_reads: list[bytes] | None = None
@@ -265,12 +286,8 @@ class Crowd:
         late: list[str] = []
         for caller in self.callers:
             line = caller.line
-            if line is None or line.link is None or not line.link.is_open:
-                continue
-            for number, sent_at in line.outstanding.items():
+            for number in () if line is None else line.late(now, _UNANSWERED_S):
                 call = caller.calls.get(number)
-                allowed_s = 2.0 if call is None else call.patience_s
-                if now - sent_at > allowed_s + 1.0:
-                    what = f"request {number}" if call is None else call.operation.describe()
-                    late.append(f"{caller.name}, node {line.node_id}: {what}")
+                what = f"request {number}" if call is None else call.operation.describe()
+                late.append(f"{caller.name}: {what}")
         return late

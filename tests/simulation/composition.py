@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.configuration import Address, Change
+from cluster.addresses import Address
+from cluster.configuration import Change
 from cluster.engine import Engine
 from cluster.interface import Status
 from cluster.recovery import SyncedDisk
@@ -123,7 +124,7 @@ class Composition:
         node = self._node
         return Surroundings(
             now_s=node.monotonic,
-            wall_ms=lambda: self.replica.wall_ms(),
+            wall_ms=self._wall_ms,
             schedule=self._process.soon,
             client_address=client_address,
             node_status=lambda: {"node_id": node.node_id},
@@ -133,8 +134,14 @@ class Composition:
             fatal=node.failed,
             peer_addresses=self._peer_addresses,
             removed=node.was_removed,
-            disk_low=lambda: self.replica.short_of_disk(),
+            disk_low=self._disk_low,
         )
+
+    def _wall_ms(self) -> int:
+        return self.replica.wall_ms()
+
+    def _disk_low(self) -> bool:
+        return self.replica.short_of_disk()
 
     def _peer_addresses(self) -> Mapping[int, Address]:
         return self.engine.status.members if self.engine else {}

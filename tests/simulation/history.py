@@ -12,9 +12,12 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tests.simulation.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tests.simulation.callers import Line
 
 Outcome = Literal["open", "ok", "fail", "info"]
 """Not over yet; acknowledged; certainly no effect; perhaps an effect, now or later."""
@@ -81,6 +84,7 @@ class History:
         listeners: Called with each operation as it ends.
         troubles: What no client should ever see: an answer to nothing, two answers.
         acked_index: Largest log index that a caller has an answer from.
+        lines: The latest connection of each actor.
         ledger: What the log made of it all.
     """
 
@@ -90,6 +94,7 @@ class History:
         self.listeners: list[Callable[[Operation], None]] = []
         self.troubles: list[str] = []
         self.acked_index = 0
+        self.lines: dict[str, Line] = {}
         self.ledger = Ledger()
         self._number = 0
 

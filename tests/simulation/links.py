@@ -61,8 +61,8 @@ class ClientLink:
         "_network",
         "_process",
         "_rng",
-        "_told",
         "_to_node_at",
+        "_told",
         "_user",
         "_world",
         "connection",
@@ -90,6 +90,11 @@ class ClientLink:
     def is_open(self) -> bool:
         """Neither side has been told of an end."""
         return not (self._ended or self._told)
+
+    @property
+    def is_clear(self) -> bool:
+        """The process at the other end is there and runs, and the way to it is open."""
+        return not (self._dead or self._process.paused) and self._process.alive
 
     def send(self, frame: bytes) -> None:
         """Send one whole frame to the node, or lose it."""

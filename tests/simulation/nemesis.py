@@ -261,7 +261,7 @@ class Nemesis:
     def _eio(self, node_id: int) -> None:
         node = self.world.nodes[node_id]
         if node.is_up:
-            node.hurt = True
+            node.hurts.add("eio")
             node.directory.fail_sync()
 
     def _draw_full(self) -> tuple[Any, ...]:
@@ -269,7 +269,7 @@ class Nemesis:
 
     def _full(self, node_id: int, room_bytes: int, seconds: float) -> None:
         node = self.world.nodes[node_id]
-        node.hurt = True
+        node.hurts.add("full")
         node.directory.fill(room_bytes)
         if self._leader() == node_id:
             self.world.reached("disk full on the leader")
@@ -286,11 +286,15 @@ class Nemesis:
         node = self.world.nodes[node_id]
         if not self._may_forget(node):
             return
-        node.hurt = node.forgot = True
+        node.forgot = True
+        node.hurts.add("flip")
         if kill:
             node.kill()
             self.world.after(down_s, node.mend)
-        self.world.trace("flip", node_id, node.directory.flip(self._chance(), place))
+        # Damage to what the last second wrote is beyond what a node can notice by itself.
+        where = node.directory.flip(self._chance(), place, up_to=node.marked)
+        node.file_damaged = node.file_damaged or "file" in where
+        self.world.trace("flip", node_id, where)
 
     def _draw_clock(self) -> tuple[Any, ...]:
         jump_s = self._rng.choice((0.3, 1.0, 5.0, 30.0)) * (2 * self._rng.random() - 1)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.simulation.peer_links import SimLink
     from tests.simulation.process import Process
-    from tests.simulation.transport import SimLink, SimTransport
+    from tests.simulation.transport import SimTransport
     from tests.simulation.world import World
 
 Direction = tuple[int, int]

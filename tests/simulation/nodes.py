@@ -1,10 +1,9 @@
-"""One node: a machine in the rack whose clocks and disk go on while processes come and go."""
+"""One node: its processes, how they begin, and all the ways in which they end."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.engine import Engine
@@ -13,20 +12,17 @@ from cluster.replica import Replica
 from node.archive import DiskArchive
 from node.broker import Broker
 from node.tcp import SWEEP_S, ClientServer
-from statemachine import FAMILIES
 from tests.simulation.composition import Composition
+from tests.simulation.hosts import Host
 from tests.simulation.links import ClientLink
 from tests.simulation.process import Crashed, Process
 from tests.simulation.rim import finish
 from tests.simulation.transport import SimTransport
-from tests.support.sim_disk import SimDirectory, SimDisk
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _BROKER_TICK_S = 0.1
-_EPOCH_MS = 1_700_000_000_000
-"""Wall time of a clock that is right, at true time 0."""
 _EXIT_S = 0.005
 _REFUSALS_MAX = 3
 """After so many starts in vain somebody reads the log and does what it says."""
@@ -36,70 +32,42 @@ _RESTART_S = 1.0
 """When whoever looks after processes starts one again that has ended by itself."""
 
 
-class SimNode:
+class SimNode(Host):
     """A node of the world.
 
     Attributes:
-        node_id: Its id.
         founders: Nodes it is told of in its configuration.
         joins: It is told to join a running cluster.
         life: How many processes there were.
         process: The one that runs, None while there is none.
         parts: What the process is made of, None while there is none.
         machine: Its machine; the last one's while there is no process.
-        directory: What is on its disk.
-        is_dark: It has no power.
         is_removed: It has ended because its cluster has removed it.
-        hurt: The disk was hurt: a process may end or refuse to start for that.
+        hurts: What was done to its disk: a process may end or refuse to start for that.
         forgot: It may have forgotten what it answered for, see `may_have_forgotten`.
-        stalled_until: Syncs do not end before.
         crash_after: The process dies at its so-maniest moment before or after a write.
     """
 
     def __init__(
         self, world: World, node_id: int, founders: Sequence[int], *, joins: bool = False
     ) -> None:
-        options = world.options
-        rng = world.rng(f"clocks {node_id}")
-        self.world = world
-        self.node_id = node_id
+        super().__init__(world, node_id)
         self.founders = tuple(founders)
         self.joins = joins
-        self.directory = SimDirectory(FAMILIES, Path(f"node{node_id}"))
-        self.directory.disk.log_records = options.wal_records
         self.life = 0
         self.process: Process | None = None
         self.parts: Composition | None = None
         self.transport: SimTransport | None = None
         self.machine = world.parts.machine(DiskArchive())
         self.links: list[ClientLink] = []
-        self.is_dark = self.is_removed = self.hurt = self.forgot = False
-        self.stalled_until = 0.0
+        self.is_removed = self.forgot = False
+        self.hurts: set[str] = set()
         self.crash_after: int | None = None
         self.start_errors: list[str] = []
-        self.rate = 1.0 + options.drift * (2 * rng.random() - 1)
-        self.wall_offset_ms = int(options.wall_spread_s * 1000 * (2 * rng.random() - 1))
         self._refusals = self._fatals = 0
-        self._monotonic_s = 0.0
-        self._disk_rng = world.rng(f"disk {node_id}")
-        self._clock_rng = rng
         self._seen = (0, 0, 0, 0)
         self._wanted = False
         """It should run; whoever looks after processes starts it again."""
-
-    # --------------------------------------------------------------------------- clocks
-
-    def monotonic(self) -> float:
-        """The monotonic clock of this boot, seconds."""
-        return self._monotonic_s + self.world.now * self.rate
-
-    def true_time(self, monotonic_s: float) -> float:
-        """True time of a moment of the monotonic clock."""
-        return (monotonic_s - self._monotonic_s) / self.rate
-
-    def wall_ms(self) -> int:
-        """The wall clock, milliseconds since the Unix epoch."""
-        return int(self.world.now * self.rate * 1000) + _EPOCH_MS + self.wall_offset_ms
 
     # ----------------------------------------------------------------------------- state
 
@@ -135,34 +103,14 @@ class SimNode:
         return self.parts.clients
 
     @property
-    def disk(self) -> SimDisk:
-        """The database as it is now."""
-        return self.directory.disk
-
-    @property
     def may_have_forgotten(self) -> bool:
         """Its disk was replaced or damaged, and no leader has filled it up again."""
         engine = self.engine
         if self.forgot and engine is not None and not engine.amnesiac and not self.is_damaged:
-            self.forgot = self.hurt = False
+            self.forgot = False
+            self.hurts.discard("flip")
             self._fatals = 0
         return self.forgot
-
-    @property
-    def is_damaged(self) -> bool:
-        """Something on its disk differs from what was written, and nothing has read it yet."""
-        disk = self.directory.disk
-        families = disk._content.values()
-        known = disk._manifest_damaged or disk._damaged_from is not None
-        return known or any(family.damaged for family in families)
-
-    def sync_ends_at(self) -> float:
-        """True time at which a sync that begins now ends."""
-        options, draw = self.world.options, self._disk_rng.random
-        seconds = options.sync_s * (0.5 + draw())
-        if options.sync_slow_s and draw() < 0.01:
-            seconds += options.sync_slow_s * draw()
-        return max(self.world.now + seconds, self.stalled_until)
 
     # ------------------------------------------------------------------------------ life
 
@@ -172,10 +120,7 @@ class SimNode:
         if self.process is not None or self.is_removed:
             return
         world = self.world
-        if self.is_dark:
-            self.is_dark = False
-            self._monotonic_s = self._clock_rng.uniform(0, 1000)
-            world.network.host_up(self.node_id)
+        self.power_up()
         self.life += 1
         self.process = Process(world, self.node_id)
         self._seen = (0, 0, 0, 0)
@@ -195,10 +140,13 @@ class SimNode:
     def _began(self) -> None:
         assert self.process is not None
         self._refusals = 0
-        if self.directory.disk.room_bytes is None and not self.forgot:
-            self.hurt = False
+        self.file_damaged = False
+        self.hurts.discard("eio")
+        if self.directory.disk.room_bytes is None:
+            self.hurts.discard("full")
+        if not self.hurts:
             self._fatals = 0
-        self.process.after(_BROKER_TICK_S * self._clock_rng.random(), self._tick)
+        self.process.after(_BROKER_TICK_S * self.clock_rng.random(), self._tick)
         self.process.after(SWEEP_S, self._sweep)
         for invariant in self.world.invariants:
             invariant.started(self)
@@ -206,7 +154,7 @@ class SimNode:
     def _refused(self, text: str) -> None:
         self.start_errors.append(text)
         self.world.trace("refused to start", self.node_id)
-        if not self.hurt:
+        if not self.hurts:
             self.world.fail(f"node {self.node_id} refused to start on a healthy disk: {text}")
         self._gone(silent=False)
         self._refusals += 1
@@ -215,6 +163,7 @@ class SimNode:
             self._refusals = 0
             self.world.reached("damaged directory moved aside by hand")
             self.directory.wipe()
+            self.file_damaged = False
         self.world.after(_RESTART_S, self._start_again)
 
     def _start_again(self) -> None:
@@ -286,6 +235,7 @@ class SimNode:
         """Replace the disk by an empty one; the process that ran on it is gone."""
         self.kill()
         self.directory.wipe()
+        self.file_damaged = False
         self.forgot = True
         self.world.trace("wipe", self.node_id)
 
@@ -309,7 +259,7 @@ class SimNode:
         """The node ends itself: a broken invariant, or its disk."""
         self.world.trace("fatal", self.node_id)
         self._fatals += 1
-        if not self.hurt:
+        if not self.hurts:
             self.world.fail(f"node {self.node_id} halted: {text}")
         if self._fatals > _FATALS_MAX:
             self.world.fail(f"node {self.node_id} ends again and again: {text}")
@@ -338,7 +288,7 @@ class SimNode:
         try:
             finish(self.parts.replica.stop())
         except (DiskFailedError, StartError):
-            if not self.hurt:
+            if not self.hurts:
                 raise
         self.world.trace("stopped", self.node_id)
         self._gone(silent=False)

@@ -52,9 +52,13 @@ class Process:
         """Run after true seconds."""
         self.world.plan(self.world.now + seconds, self, action, arguments)
 
-    def wait(self, action: Action, arguments: tuple[object, ...]) -> None:
-        """Keep what comes while the process is stopped."""
-        self._backlog.append((action, arguments))
+    def takes(self, action: Action, arguments: tuple[object, ...]) -> bool:
+        """Whether it runs something now; what comes while it is stopped is kept."""
+        if not self.paused:
+            return self.alive
+        if self.alive:
+            self._backlog.append((action, arguments))
+        return False
 
     def resume(self) -> None:
         """Go on with what has come in the meantime, in order."""

@@ -146,15 +146,14 @@ class SimSyncer:
 
     def want(self, sequence: int) -> None:
         """Ask for a batch to become durable."""
-        if sequence > self._wanted:
-            self._wanted = sequence
+        self._wanted = max(self._wanted, sequence)
         self._schedule()
 
     def poll(self) -> None:
         """Store the high-water mark when it is due."""
-        if self._durable > self._marked and not self._syncing and self._wanted == self._durable:
-            if self._mark_is_due():
-                self._write_mark(self._user.capture_mark())
+        idle = not self._syncing and self._wanted == self._durable
+        if idle and self._durable > self._marked and self._mark_is_due():
+            self._write_mark(self._user.capture_mark())
 
     async def stop(self) -> None:
         """Sync a last time and store the mark."""

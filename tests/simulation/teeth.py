@@ -17,12 +17,16 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
+from tests.simulation.partitions import SHAPES, judge, part
 from tests.simulation.plants.catalogue import PLANTS, Plant
 from tests.simulation.play import play
+from tests.simulation.world import Parts
 
 SEEDS_MAX: Final = 100
 BUDGET_S: Final = 240.0
 """CPU seconds for one bug."""
+PARTED_S: Final = 15.0
+"""Simulated seconds of a partition."""
 
 _BY_NAME: Final = {plant.name: plant for plant in PLANTS}
 
@@ -54,15 +58,22 @@ class Bite(NamedTuple):
 
 def without(plant: Plant, seed: int) -> str | None:
     """Play a seed with the options of a bug and without the bug."""
-    options = plant.narrowed(seed)
-    return play(seed, options, parts=plant.control, chaos_s=plant.chaos_s).violation
+    return _play(plant, seed, plant.control)
 
 
 def with_it(plant: Plant, seed: int) -> str | None:
     """Play a seed with the bug."""
     with plant.planted():
-        options = plant.narrowed(seed)
-        return play(seed, options, parts=plant.parts, chaos_s=plant.chaos_s).violation
+        return _play(plant, seed, plant.parts)
+
+
+def _play(plant: Plant, seed: int, parts: Parts) -> str | None:
+    """What was noticed, None if nothing."""
+    if plant.shape:
+        shape = next(shape for shape in SHAPES if shape.name == plant.shape)
+        return judge(shape, [part(shape, seed, parts=parts, parted_s=PARTED_S)], late=False)
+    options = plant.narrowed(seed)
+    return play(seed, options, parts=parts, chaos_s=plant.chaos_s).violation
 
 
 def bite(name: str, first: int = 1, seeds_max: int = SEEDS_MAX, budget_s: float = BUDGET_S) -> Bite:

@@ -13,9 +13,10 @@ from statemachine import (
     Outcome,
     Refused,
 )
+from tests.simulation.callers import Line
 from tests.simulation.invariants import Violation
 from tests.simulation.invariants.acknowledged import Acknowledged
-from tests.simulation.invariants.answered import PATIENCE_S, EveryCallerAnswered
+from tests.simulation.invariants.answered import ANSWER_S, PATIENCE_S, EveryCallerAnswered
 from tests.simulation.invariants.linearizable import Linearizable
 from tests.simulation.invariants.once import Once
 from tests.simulation.invariants.reads import Reads
@@ -124,8 +125,26 @@ def test_an_answer_nobody_asked_for_is_seen() -> None:
         scene.rule.sampled()
 
 
+def test_a_request_that_a_running_node_forgets_is_seen() -> None:
+    scene = Scene(EveryCallerAnswered)
+    line = Line(SimpleNamespace(), 1, scene.now)  # type: ignore[arg-type]  # it is not called
+    link = SimpleNamespace(is_open=True, is_clear=False, send=lambda _frame: None)
+    line.link = link  # type: ignore[assignment]  # all that is asked of it
+    scene.history.lines["client"] = line
+    line.send(7, b"", scene.now)
+    scene.now += 20
+    scene.rule.sampled()
+    link.is_clear = True
+    scene.now += ANSWER_S
+    scene.rule.sampled()
+    scene.now += 1
+    with pytest.raises(Violation, match="does not answer request 7"):
+        scene.rule.sampled()
+
+
 def test_a_proposal_that_nobody_hears_of_is_seen() -> None:
     node = node_of(1)
+    node.paused = False
     proposer = SimpleNamespace(_in_flight={"batch"})
     node.broker = SimpleNamespace(proposer=proposer, _barriers=SimpleNamespace(_under_way=set()))
     scene = Scene(EveryCallerAnswered, node)
@@ -133,8 +152,11 @@ def test_a_proposal_that_nobody_hears_of_is_seen() -> None:
     scene.now += PATIENCE_S
     scene.rule.finished()
     scene.now += 1
-    with pytest.raises(Violation, match="never heard of"):
+    with pytest.raises(Violation, match="were never heard of"):
         scene.rule.finished()
+    scene.now += ANSWER_S
+    with pytest.raises(Violation, match="node 1 never heard of"):
+        scene.rule.sampled()
 
 
 def test_a_stale_answer_to_a_read_is_seen() -> None:

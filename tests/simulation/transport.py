@@ -8,177 +8,26 @@ closed. What an old connection still brings before the new one is live is delive
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.admission import outdated
-from cluster.handshake import Hello, Kind, Refused, Standing
-from cluster.link import Limits, Phase
-from cluster.messages import Message, decode
+from cluster.handshake import Hello, Standing
+from cluster.link import Limits
+from cluster.messages import Message
 from cluster.refusals import Reason, Refusal
 from cluster.transport import Address, PeerHandler
 from cluster.vitals import Report
-from cluster.wire import Decoder, encode
+from cluster.wire import encode
 from tests.simulation.network import Cable
+from tests.simulation.peer_links import HELLO, MESSAGE, PING, REPORT, STATE, SimLink
 
 if TYPE_CHECKING:
+    from tests.simulation.network import Network
     from tests.simulation.nodes import SimNode
-
-_HELLO, _READY, _REFUSED = int(Kind.HELLO), int(Kind.READY), int(Kind.REFUSED)
-_STATE, _PING, _MESSAGE = int(Kind.STATE), int(Kind.PING), int(Kind.MESSAGE)
-_REPORT = int(Kind.REPORT)
-_AFTER = 1e-6
-"""Between two deliveries of one connection, seconds."""
-
-
-class SimLink:
-    """One end of a connection."""
-
-    __slots__ = (
-        "_decoder",
-        "_held",
-        "_lost_after",
-        "_owner",
-        "cable",
-        "dialled",
-        "direction",
-        "heard_at",
-        "hello",
-        "other",
-        "out_at",
-        "peer",
-        "phase",
-        "process",
-    )
-
-    def __init__(self, owner: SimTransport, cable: Cable, peer: int, *, dialled: bool) -> None:
-        self.cable = cable
-        self.peer = peer
-        self.dialled = dialled
-        self.direction = (owner.node_id, peer)
-        self.process = owner.process
-        self.phase = Phase.HELLO
-        self.hello: Hello | None = None
-        self.heard_at = owner.world.now
-        self.out_at = 0.0
-        """When the last thing under way arrives."""
-        self.other: SimLink
-        self._owner = owner
-        self._held: deque[tuple[int, Any]] = deque()
-        self._lost_after = float("inf")
-        self._decoder = Decoder(owner.limits.frame_max_bytes)
-        self.process.after(owner.limits.handshake_s, self._late)
-
-    def _late(self) -> None:
-        if self.phase is not Phase.LIVE:
-            self.end("the handshake took too long")
-
-    # --------------------------------------------------------------------------- sending
-
-    def put(self, kind: int, content: Any) -> None:
-        """Send a frame; it vanishes if the connection is broken and nobody knows."""
-        if not self.cable.intact:
-            return
-        owner = self._owner
-        network = owner.network
-        if self._held or self.direction in network.cut:
-            self._held.append((kind, content))
-            return
-        at = owner.world.now + network.delay()
-        if kind == _MESSAGE and network.reordered and network.rng.random() < network.reordered:
-            at += 20 * network.delay_s * network.rng.random()
-        elif at <= self.out_at:
-            self.out_at = at = self.out_at + _AFTER
-        else:
-            self.out_at = at
-        other = self.other
-        other.process.at(at, other.arrived, at, kind, content)
-        if kind == _MESSAGE and network.duplicated and network.rng.random() < network.duplicated:
-            again = at + 10 * network.delay_s * network.rng.random()
-            other.process.at(again, other.arrived, again, kind, content)
-
-    def flow(self) -> None:
-        """Send what a cut has held back."""
-        if self.direction not in self._owner.network.cut:
-            held, self._held = self._held, deque()
-            for kind, content in held:
-                self.put(kind, content)
-
-    def lose_after(self, when: float) -> None:
-        """What is under way from here and would arrive later is lost."""
-        self.other._lost_after = when  # noqa: SLF001 - the other half of this one
-        self._held.clear()
-
-    # ------------------------------------------------------------------------- receiving
-
-    def arrived(self, at: float, kind: int, content: Any) -> None:
-        """Take a frame, unless it was lost on the way or this end is closed."""
-        if at > self._lost_after or self.phase is Phase.CLOSED:
-            return
-        owner = self._owner
-        self.heard_at = owner.world.now
-        if self.phase is Phase.LIVE:
-            if kind == _MESSAGE:
-                if content.__class__ is bytes:
-                    content = self._decoded(content)
-                owner.handler.received(self.peer, content)
-            elif kind == _STATE:
-                owner.handler.state_said(self.peer, content)
-            elif kind == _REPORT:
-                owner.handler.reported(self.peer, content)
-        elif kind == _HELLO and self.phase is Phase.HELLO:
-            self._take_hello(content)
-        elif kind == _READY:
-            self._go_live()
-        else:
-            owner.refusal_counts[Reason.BY_PEER] += 1
-            self.end("refused")
-            if self.dialled and owner.is_listening:
-                owner.handler.refused_by(self.peer, content)
-        owner.handler.drained()
-
-    def _decoded(self, frame: bytes) -> Message:
-        self._decoder.feed(frame)
-        fields = self._decoder.next()
-        assert fields is not None, "a frame of its own"
-        return decode(fields[1])
-
-    def _take_hello(self, form: list[object]) -> None:
-        hello = Hello.from_list(form)
-        refusal = self._owner.judge(hello)
-        if refusal is not None:
-            own = self._owner.handler.hello(self.peer)
-            known = (own.cluster_id, own.configuration_index, own.configuration)
-            self.put(_REFUSED, Refused(refusal, *known))
-            self._owner.refusal_counts[refusal.reason] += 1
-            self.end("refused")
-            return
-        self.hello = hello
-        if self.dialled:
-            self.put(_READY, None)
-            self._go_live()
-        else:
-            self.put(_HELLO, self._owner.handler.hello(self.peer).to_list())
-            self.phase = Phase.READY
-
-    def _go_live(self) -> None:
-        self.phase = Phase.LIVE
-        self._owner.live(self)
-
-    def end(self, reason: str) -> None:
-        """Close this end; the other one hears of it after what is under way."""
-        if self.phase is Phase.CLOSED:
-            return
-        self.phase = Phase.CLOSED
-        cable, owner = self.cable, self._owner
-        if cable.intact:
-            owner.network.forget(cable)
-            if self.direction not in owner.network.cut:
-                other = self.other
-                at = max(self.out_at, owner.world.now + owner.network.delay())
-                other.process.at(at, other.end, "closed by the other side")
-        owner.gone(self, reason)
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
 
 
 class SimTransport:
@@ -194,12 +43,12 @@ class SimTransport:
     ) -> None:
         process = node.process
         assert process is not None
-        self.node_id = node.node_id
-        self.world = node.world
-        self.network = node.world.network
-        self.process = process
-        self.handler = handler
-        self.limits = limits
+        self.node_id: int = node.node_id
+        self.world: World = node.world
+        self.network: Network = node.world.network
+        self.process: Process = process
+        self.handler: PeerHandler = handler
+        self.limits: Limits = limits
         self.refusal_counts: Counter[str] = Counter()
         self.is_listening = False
         self._rng = node.world.rng(f"dial {node.node_id}")
@@ -254,12 +103,12 @@ class SimTransport:
         if link is None:
             return
         if not self._codec:
-            link.put(_MESSAGE, message)
+            link.put(MESSAGE, message)
             return
         if self._encoded is None or self._encoded[0] is not message:
-            frame = encode([_MESSAGE, message.to_list()], self.limits.frame_max_bytes)
+            frame = encode([MESSAGE, message.to_list()], self.limits.frame_max_bytes)
             self._encoded = (message, frame)
-        link.put(_MESSAGE, self._encoded[1])
+        link.put(MESSAGE, self._encoded[1])
 
     def drop(self, peer: int, reason: str) -> None:
         """Close the connection to a peer; it is dialled again after a pause."""
@@ -274,13 +123,13 @@ class SimTransport:
     def report(self, report: Report) -> None:
         """Tell every connected peer of this node's vitals."""
         for link in list(self._live.values()):
-            link.put(_REPORT, report)
+            link.put(REPORT, report)
 
     def announce(self, standing: Standing) -> None:
         """Tell everyone connected, and everyone who will be, how this node stands."""
         self._standing = standing
         for link in list(self._live.values()):
-            link.put(_STATE, standing)
+            link.put(STATE, standing)
 
     def links_to(self, peer: int) -> list[SimLink]:
         """Ends towards a peer that are not closed."""
@@ -320,9 +169,9 @@ class SimTransport:
         cable.ends = (mine, theirs)
         mine.other, theirs.other = theirs, mine
         self._links.append(mine)
-        listener._links.append(theirs)  # noqa: SLF001 - of the same class
+        listener._links.append(theirs)
         self.network.cables.append(cable)
-        mine.put(_HELLO, self.handler.hello(listener.node_id).to_list())
+        mine.put(HELLO, self.handler.hello(listener.node_id).to_list())
 
     def _again(self, peer: int) -> None:
         if peer not in self._pauses:
@@ -340,7 +189,7 @@ class SimTransport:
             if punctual and now - link.heard_at > self.limits.silence_max_s:
                 link.end("nothing heard")
             else:
-                link.put(_PING, None)
+                link.put(PING, None)
 
     # -------------------------------------------------------------------- what links ask
 
@@ -366,7 +215,7 @@ class SimTransport:
         self._live[link.peer] = link
         self._epochs[link.peer] = self._epochs.get(link.peer, 0) + 1
         if self._standing is not None:
-            link.put(_STATE, self._standing)
+            link.put(STATE, self._standing)
         self.world.trace("live", self.node_id, link.peer)
         self.handler.connected(link.peer, link.hello)
 

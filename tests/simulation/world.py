@@ -19,10 +19,10 @@ from cluster.replica import Replica
 from cluster.state import LEADER
 from node.broker import Broker
 from statemachine import Machine
+from tests.simulation.composition import client_address
 from tests.simulation.history import History
 from tests.simulation.links import ClientLink, ClientUser, dial
 from tests.simulation.network import Network
-from tests.simulation.composition import client_address
 from tests.simulation.nodes import SimNode
 from tests.simulation.options import Options
 from tests.simulation.process import Action, Crashed, Process
@@ -135,14 +135,14 @@ class World:
         names = self._names
         digest = self._digest
         for item in what:
-            if item.__class__ is not int and item.__class__ is not float:
-                name = item if item.__class__ is str else repr(item)
-                number = names.get(name)  # type: ignore[arg-type]  # checked by class, for speed
-                if number is None:
-                    number = names[name] = crc32(name.encode())  # type: ignore[index, attr-defined]
-                digest = hash((digest, number))
-            else:
+            if isinstance(item, int | float):
                 digest = hash((digest, item))
+                continue
+            name = item if isinstance(item, str) else repr(item)
+            number = names.get(name)
+            if number is None:
+                number = names[name] = crc32(name.encode())
+            digest = hash((digest, number))
         self._digest = digest
         if self.recent is not None:
             self.recent.append(f"{self.now - 1000:.6f} {' '.join(map(str, what))}")
@@ -229,13 +229,9 @@ class World:
         heap, soon, pop, digest_of = self._heap, self.soon, heapq.heappop, hash
         while heap and heap[0][0] <= when:
             at, _, process, action, arguments = pop(heap)
-            if process is not None:
-                if not process.alive:
-                    continue
-                if process.paused:
-                    process.wait(action, arguments)
-                    continue
-            if at > self.now:
+            if process is not None and not process.takes(action, arguments):
+                continue
+            if at > self.now:  # noqa: PLR1730 - once per event: `max` costs twice as much
                 self.now = at
             self._digest = digest_of((self._digest, at))
             self.events += 1
@@ -243,11 +239,8 @@ class World:
                 action(*arguments)
                 while soon:
                     process, action, arguments = soon.popleft()
-                    if process.alive:
-                        if process.paused:
-                            process.wait(action, arguments)
-                        else:
-                            action(*arguments)
+                    if process.takes(action, arguments):
+                        action(*arguments)
             except Crashed as crash:
                 self.nodes[crash.node_id].crashed()
             if self.violation is not None:

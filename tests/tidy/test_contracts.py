@@ -21,6 +21,7 @@ OFFENCES: Final = (
     ("sans-I/O", "tq/protocol.py", "import socket"),
     ("PySyncObj", "node/addresses.py", "import pysyncobj"),
     ("RocksDB", "node/addresses.py", "import rocksdict"),
+    ("certificates", "node/addresses.py", "import cryptography"),
     ("msgpack", "node/addresses.py", "import msgpack"),
     ("composition root", "node/addresses.py", "import cluster.engine"),
     ("circles", "statemachine/types.py", "import statemachine.machine"),

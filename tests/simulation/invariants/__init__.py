@@ -8,6 +8,7 @@ from tests.simulation.invariants.acknowledged import Acknowledged
 from tests.simulation.invariants.answered import EveryCallerAnswered
 from tests.simulation.invariants.claim_order import ClaimOrder
 from tests.simulation.invariants.completeness import LeaderCompleteness
+from tests.simulation.invariants.configurations import Configurations
 from tests.simulation.invariants.digests import EqualDigests
 from tests.simulation.invariants.fences import Fences
 from tests.simulation.invariants.lease_times import LeaseTimes
@@ -18,6 +19,7 @@ from tests.simulation.invariants.one_leader import OneLeader
 from tests.simulation.invariants.outsiders import Outsiders
 from tests.simulation.invariants.progress import Progress
 from tests.simulation.invariants.reads import Reads
+from tests.simulation.invariants.repeats import Repeats
 from tests.simulation.invariants.rule import Invariant
 from tests.simulation.invariants.same_entries import SameEntries
 from tests.simulation.violation import Violation
@@ -29,10 +31,12 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     LogMatching,
     LeaderCompleteness,
     Outsiders,
+    Configurations,
     SameEntries,  # shows each entry to the ledger, which those after it look at
     Once,
     Fences,
     ClaimOrder,
+    Repeats,
     LeaseTimes,
     Acknowledged,
     Reads,

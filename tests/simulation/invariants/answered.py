@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """What is under way for longer, in a cluster that is well, was forgotten."""
+ANSWER_S = 10.0
+"""A request that a running process has had for so long was forgotten: without a majority it
+would have said so (L5). Generous, since disks and messages may be slow meanwhile."""
 
 
 class EveryCallerAnswered(Invariant):
@@ -32,13 +35,19 @@ class EveryCallerAnswered(Invariant):
         troubles = self.world.history.troubles
         if troubles:
             self.fail(troubles[0])
+        for name, line in self.world.history.lines.items():
+            for number in line.late(self.world.now, ANSWER_S):
+                self.fail(f"node {line.node_id} does not answer request {number} of {name}")
         before, self._since = self._since, {}
         for node in self.world.nodes.values():
             broker = node.broker
             if broker is None:
                 continue
+            now = self.world.now
             for one in (*broker.proposer._in_flight, *broker._barriers._under_way):
-                self._since[one] = before.get(one, self.world.now)
+                since = self._since[one] = now if node.paused else before.get(one, now)
+                if now - since > ANSWER_S:
+                    self.fail(f"node {node.node_id} never heard of {one}")
 
     def finished(self) -> None:
         self.sampled()

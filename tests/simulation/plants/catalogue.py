@@ -40,6 +40,7 @@ class Plant:
         places: What is replaced while a world plays.
         options: What is fixed of a seed's options; `timing` holds fields of Timing.
         chaos_s: Simulated seconds of faults.
+        shape: The partition of `tests.simulation.partitions` to play instead of faults.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Plant:
     places: tuple[tuple[Place, Any], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     chaos_s: float = 60.0
+    shape: str = ""
 
     def narrowed(self, seed: int) -> Options:
         """The options of a seed, narrowed."""
@@ -77,11 +79,20 @@ def _engine(
     return Plant(engine.__name__, breaks, planted, control, options={"nodes": 3, **options})
 
 
+def _parted(engine: type[Engine], breaks: str, shape: str) -> Plant:
+    return Plant(engine.__name__, breaks, Parts(engine=engine), shape=shape)
+
+
 def _machine(name: str, breaks: str, place: Place, value: Any, **options: Any) -> Plant:
-    return Plant(name, breaks, places=((place, value),), options={"nodes": 3, **options})
+    return Plant(name, breaks, places=((place, value),), options={**_CLIENTS, **options})
 
 
 _HANDLERS: Final = machine._HANDLERS  # who answers which command
+_CLIENTS: Final[dict[str, Any]] = {
+    "nodes": 3,
+    "kinds": ("kill", "isolate", "transfer", "clients", "pause"),
+    "faults_per_s": 0.5,
+}
 _LEADERS: Final[dict[str, Any]] = {
     "kinds": ("kill", "isolate", "transfer", "break", "cut"),
     "faults_per_s": 1.0,
@@ -142,6 +153,8 @@ CONSENSUS: Final = (
     _engine(consensus.ForgetsItsVote, "one vote", **_LEADERS, late=0.05, late_s=0.3),
     _engine(consensus.VotesForAnyLog, "complete logs", **_LEADERS),
     _engine(consensus.AmnesiacVotes, "memory", kinds=("wipe", "kill", "isolate"), faults_per_s=1.0),
+    _parted(consensus.NoPreVote, "H5a P7", "one link"),
+    _parted(consensus.StaysInOffice, "H5b P7", "hub"),
     Plant(
         "IgnoresTheMark",
         "H1c",
@@ -151,8 +164,9 @@ CONSENSUS: Final = (
 )
 
 _CHANGES: Final[dict[str, Any]] = {
-    "kinds": ("member", "isolate", "kill", "transfer"),
-    "faults_per_s": 2.0,
+    "kinds": ("member", "isolate", "transfer", "shape"),
+    "faults_per_s": 4.0,
+    "operations_per_s": 20.0,
 }
 
 MEMBERS: Final = (
@@ -160,15 +174,21 @@ MEMBERS: Final = (
     _engine(members.Hasty, "H8a", **_CHANGES),
     _engine(members.CountsLearners, "H8d", **_CHANGES),
     _engine(members.StandsAsLearner, "H8d", **_CHANGES),
-    _engine(members.PromotesAnyone, "H8d", **_CHANGES),
     _engine(members.RemovesItself, "H8c", **_CHANGES),
     _engine(members.NeverTakesBack, "H8g", **_CHANGES),
     _engine(
         members.ForgetsTheMembers,
         "H8f",
-        **{**_CHANGES, "timing": {"log_tail_bytes": 0, "chunk_max_bytes": 2000}},
+        **{**_CHANGES, "operations_per_s": 40.0},
         checkpoint_entries=100,
-        operations_per_s=40.0,
+        timing={"log_tail_bytes": 0, "chunk_max_bytes": 2000},
+    ),
+    _engine(
+        members.SendsTheLatest,
+        "H8f",
+        **{**_CHANGES, "operations_per_s": 40.0},
+        checkpoint_entries=100,
+        timing={"log_tail_bytes": 0, "chunk_max_bytes": 2000},
     ),
 )
 
@@ -189,7 +209,7 @@ QUEUE: Final = (
             ((_HANDLERS, commands.TaskResult), queue.accepts_any_token),
             ((Door, "result"), service.checks_the_token_at_receipt),
         ),
-        options={"nodes": 3, **_LEASES, "sync_s": 0.05},
+        options={**_CLIENTS, **_LEASES, "sync_s": 0.05},
     ),
     _machine("GrantsTheSameToken", "fence", (claiming, "_lease"), queue.grants_the_same_token),
     _machine(
@@ -237,7 +257,7 @@ QUEUE: Final = (
         "ReadsTheClockInApply",
         "equal states",
         Parts(broker=service.ReadsTheClockInApply),
-        options={"nodes": 3, "wall_spread_s": 0.5},
+        options={**_CLIENTS, "wall_spread_s": 0.5},
     ),
 )
 
@@ -248,7 +268,7 @@ def _keeper(name: str, breaks: str, keeper: type, **options: Any) -> Plant:
         breaks,
         Parts(broker=service.WallClockBroker),
         places=(((broker, "LeaseKeeper"), keeper),),
-        options={"nodes": 3, **_LEASES, **options},
+        options={**_CLIENTS, **_LEASES, **options},
     )
 
 
@@ -264,7 +284,13 @@ SERVICE: Final = (
         kinds=("transfer", "kill"),
         faults_per_s=1.0,
     ),
-    _keeper("RenewsWhatExpires", "leases", service.RenewsWhatExpires, sync_s=0.05),
+    _keeper(
+        "RenewsWhatExpires",
+        "leases",
+        service.RenewsWhatExpires,
+        sync_s=0.15,
+        timing={"flight_max": 256},
+    ),
     Plant(
         "NoBarriers",
         "H5b P7",

@@ -53,13 +53,6 @@ class RemovesItself(Engine):
         return None
 
 
-class PromotesAnyone(Engine):
-    """A learner is promoted however far behind it is, whoever else is there."""
-
-    def caught_up(self, follower: Follower) -> bool:
-        return True
-
-
 class SendsTheLatest(Engine):
     """A snapshot carries the configuration in force, whatever its index."""
 

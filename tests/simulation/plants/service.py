@@ -161,7 +161,7 @@ class OutOfMemory(Broker):
         def tight(index: int, entry: bytes, decoded: object | None = None) -> object:
             if node.node_id == 2 and index % 97 == 0 and (2, index) not in _raised:
                 _raised.add((2, index))
-                node.hurt = True  # it may end for that
+                node.hurts.add("eio")  # it may end for that
                 raise MemoryError
             return apply(index, entry, decoded)
 

@@ -16,7 +16,8 @@ from cluster.faults import (
 )
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
-from tests.support.sim_disk import SimDirectory, SimDisk
+from tests.support.sim_directory import SimDirectory
+from tests.support.sim_disk import SimDisk
 
 FAMILIES = ("pending", "metadata")
 VOTERS = (1, 2, 3)

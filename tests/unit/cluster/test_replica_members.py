@@ -156,9 +156,10 @@ async def test_a_removed_leader_hands_over_first(make_cluster: MakeCluster) -> N
 
 @pytest.mark.parametrize("node_id", [1, 3])
 async def test_a_node_that_was_down_when_it_was_removed_learns_it_when_it_comes_back(
-    make_cluster: MakeCluster, node_id: int
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, node_id: int
 ) -> None:
     """Whether it dials the others, or is to be dialled by them."""
+    monkeypatch.setattr("cluster.membership.DEPARTURE_S", 0.0)
     cluster = make_cluster()
     await cluster.start()
     await cluster.submit(3)
@@ -167,7 +168,8 @@ async def test_a_node_that_was_down_when_it_was_removed_learns_it_when_it_comes_
     index = await changed(cluster, Remove(node_id))
     await cluster.submit(3)
     for member in cluster.up:
-        await cluster.until(lambda m=member: node_id not in m.status.voters, "its departure")  # type: ignore[misc]
+        reached = partial(getattr, member.live._transport, "_addresses")
+        await cluster.until(lambda reached=reached: node_id not in reached(), "its departure")  # type: ignore[misc]
     await gone.start()
     await cluster.until(lambda: gone.heard.removed_at, "word of its removal")
     assert gone.heard.removed_at == index

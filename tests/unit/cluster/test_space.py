@@ -13,7 +13,7 @@ from cluster.faults import DiskFailedError, DiskFullError
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
 from cluster.space import LOOK_INTERVAL_S, Room, SpaceKeeper, SpaceLimits, SpaceWatch
-from tests.support.sim_disk import SimDirectory
+from tests.support.sim_directory import SimDirectory
 
 MIB, GIB = 1 << 20, 1 << 30
 LIMITS = SpaceLimits(ballast_bytes=100 * MIB, low_bytes=800 * MIB)
@@ -120,6 +120,10 @@ def write(storage: Storage, size_bytes: int) -> None:
     storage.disk.write()
 
 
+def is_low(storage: Storage) -> bool:
+    return storage.space.low
+
+
 @pytest.fixture
 def directory() -> SimDirectory:
     """A bootstrapped node's, with all of its ballast, orderly closed."""
@@ -143,11 +147,11 @@ def test_ballast_goes_before_a_write_would_fail_between_two_looks(directory: Sim
     write(storage, 10)
     assert directory.ballast_bytes == 0
     storage.space.tick(101.0)
-    assert storage.space.low
+    assert is_low(storage)
     directory.free()
     for second in range(102, 110):
         storage.space.tick(float(second))
-    assert not storage.space.low
+    assert not is_low(storage)
     assert directory.ballast_bytes == LIMITS.ballast_bytes
 
 
@@ -176,5 +180,5 @@ def test_a_disk_that_is_low_from_the_start_gets_no_ballast() -> None:
     storage = open_storage(directory)
     for second in range(10):
         storage.space.tick(float(second))
-    assert storage.space.low
+    assert is_low(storage)
     assert directory.ballast_bytes == 0

@@ -9,15 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cluster import transport as transport_module
 from cluster.faults import AddressError
 from cluster.handshake import Hello, Kind, Refused, Standing
 from cluster.identity import BootstrapState
 from cluster.link import Limits
-from cluster.messages import AppendEntries, PeerProtocolError, TimeoutNow, VoteReply
+from cluster.messages import AppendEntries, TimeoutNow, VoteReply
 from cluster.transport import Address, PeerTransport, is_loopback
 from cluster.wire import encode
 from tests.support.peer_raw import CLUSTER, DEADLINE_S, Handler, RawPeer, hello_of, make_transport
@@ -472,38 +470,3 @@ async def test_dialling_beyond_loopback_is_refused_as_well(
 ) -> None:
     with pytest.raises(AddressError, match=r"10\.1\.1\.1:7400 is beyond loopback"):
         await start(Handler(2), {**addresses, 1: ("10.1.1.1", 7400)})
-
-
-@given(
-    st.lists(
-        st.none()
-        | st.integers(-5, 2**64)
-        | st.binary(max_size=20)
-        | st.text(max_size=400)
-        | st.lists(st.integers(0, 5)),
-        max_size=12,
-    )
-)
-def test_any_array_is_a_hello_or_an_error(fields: list[object]) -> None:
-    for form in (fields, [0, 1, *fields], [*hello_of(1, 2).to_list()[:5], *fields]):
-        try:
-            assert isinstance(Hello.from_list(form), Hello)
-        except PeerProtocolError:
-            continue
-
-
-def test_a_hello_survives_the_wire_and_every_field_is_checked() -> None:
-    hello = hello_of(1, 2)
-    form = hello.to_list()
-    assert Hello.from_list(form) == hello
-    assert Hello.from_list(hello_of(1, 2, cluster_id=None).to_list()).cluster_id is None
-    for position in range(len(form)):
-        with pytest.raises(PeerProtocolError):
-            Hello.from_list([*form[:position], -1.5, *form[position + 1 :]])
-    with pytest.raises(PeerProtocolError):
-        Hello.from_list([*form, 1])
-
-
-def test_text_from_a_peer_cannot_forge_a_line_of_the_log() -> None:
-    form = hello_of(1, 2, client_address="host\n2026 forged").to_list()
-    assert Hello.from_list(form).client_address == r"host\n2026 forged"

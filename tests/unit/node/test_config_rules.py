@@ -81,14 +81,6 @@ def test_port_zero_may_be_used_twice() -> None:
         ({"broker__host": "0.0.0.0"}, "flag --host: broker.host"),
         ({"api__host": "::"}, "flag --host: api.host"),
         ({"api__host": "my-host"}, "flag --host: api.host"),
-        (
-            {"raft__host": "10.0.0.1", "raft__peers": PEERS, "raft__node_id": "1"},
-            "flag --host: raft.host",
-        ),
-        (
-            {"raft__peers": PEERS.replace("127.0.0.1:7400", "10.0.0.1:7400"), "raft__node_id": "1"},
-            "flag --peers: raft.peers",
-        ),
     ],
 )
 def test_a_listener_beyond_loopback_is_refused(values: dict[str, str], place: str) -> None:
@@ -96,6 +88,70 @@ def test_a_listener_beyond_loopback_is_refused(values: dict[str, str], place: st
 
     assert found.startswith(f"{place}: this node would listen on ")
     assert "neither TLS nor authentication" in found
+
+
+TLS = "ca=ca.pem,certificate=node-1.pem,key=node-1.key"
+FAR = PEERS.replace("127.0.0.1:7410", "10.0.0.2:7400")
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "host"),
+    [
+        ({"raft__host": "10.0.0.1", "raft__peers": PEERS}, "flag --host: raft.host", "10.0.0.1"),
+        ({"raft__peers": PEERS.replace("127.0.0.1", "::1")}, None, None),
+        ({"raft__peers": FAR}, "flag --peers: raft.peers", "10.0.0.2"),
+        ({"raft__join": FAR}, "flag --join: raft.join", "10.0.0.2"),
+        (
+            {"raft__peers": PEERS, "raft__peer_addresses": "2=10.0.0.2:7400"},
+            "flag --peer_addresses: raft.peer_addresses",
+            "10.0.0.2",
+        ),
+        (
+            {"raft__peers": PEERS.replace("127.0.0.1:7400", "node1.example:7400")},
+            "flag --peers: raft.peers",
+            "node1.example",
+        ),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_nodes_on_several_hosts_need_certificates(
+    values: dict[str, str], place: str | None, host: str | None
+) -> None:
+    values = {name: text.replace("::1:", "[::1]:") for name, text in values.items()}
+    if place is not None:
+        (found,) = problems(raft__node_id="1", **values)
+        assert found.startswith(f"{place}: names {host}, which is beyond this host")
+        assert "tq-node certificates authority DIR" in found
+        assert "issue DIR --id 1'" in found
+        assert "raft.tls" in found
+    files = loaded(raft__node_id="1", raft__tls=TLS, **values).config.raft.tls
+    assert files is not None
+    assert str(files) == TLS
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        ("ca.pem", "must be ca=FILE,certificate=FILE,key=FILE"),
+        ("ca=ca.pem,certificate=c.pem", "lacks 'key'"),
+        ("ca=ca.pem,cert=c.pem,key=k", "does not know 'cert' (did you mean 'certificate'?)"),
+        ("ca=ca.pem,certificate=,key=k", "must be the path of a file"),
+    ],
+)
+def test_files_of_certificates_are_named_completely(tls: str, said: str) -> None:
+    (found,) = problems(raft__tls=tls)
+    assert said in found
+
+
+def test_files_of_certificates_may_be_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "tq.yaml"
+    path.write_text("raft:\n  tls: {ca: ca.pem, certificate: node-1.pem, key: node-1.key}\n")
+    assert str(load(path, environment={}).config.raft.tls) == TLS
+    path.write_text("raft:\n  tls: {ca: ca.pem, certificate: node-1.pem, keys: node-1.key}\n")
+    with pytest.raises(ConfigError, match=r"raft\.tls.*did you mean 'key'"):
+        load(path, environment={})
+    environment = {"TQ_RAFT__TLS": TLS}
+    assert str(load(environment=environment).config.raft.tls) == TLS
 
 
 def test_authentication_cannot_be_asked_for_while_there_is_none() -> None:

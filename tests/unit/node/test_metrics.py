@@ -10,6 +10,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.checkup import Alarms
+from cluster.refusals import Reason
 from node.metrics import (
     DEFINITIONS,
     OUTCOMES,
@@ -18,6 +20,7 @@ from node.metrics import (
     Sources,
     TaskFacts,
 )
+from node.peer_facts import PeerFacts
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -40,6 +43,14 @@ TASKS = TaskFacts(
 )
 
 
+PEERS = PeerFacts(
+    refusals={"certificate": 3, "term_jump": 1},
+    terms_refused=4,
+    alarms=Alarms(skew_ms=-1500, far_off=False, disagreement="", low_disks=()),
+    certificate_ends_s=1_800_000_000.0,
+)
+
+
 @dataclass
 class Node:
     """A node as metrics see it, to be changed by a test."""
@@ -47,11 +58,15 @@ class Node:
     raft: Raft | None = field(default_factory=Raft)
     tasks: TaskFacts | None = TASKS
     connections: int = 7
+    peers: PeerFacts | None = PEERS
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
         sources = Sources(
-            raft=lambda: self.raft, tasks=lambda: self.tasks, connections=lambda: self.connections
+            raft=lambda: self.raft,
+            tasks=lambda: self.tasks,
+            connections=lambda: self.connections,
+            peers=lambda: self.peers,
         )
         self.metrics = Metrics(sources, version="1.2.3")
 
@@ -81,6 +96,27 @@ def test_what_is_scraped_is_what_is_defined() -> None:
         assert (definition.kind, definition.text) == (family.type, family.documentation)
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert set(definition.labels) == labels, definition.name
+
+
+def test_refusals_clocks_and_states_are_told_once_there_are_peers() -> None:
+    node = Node()
+    assert node.value("tq_peer_refusals_total", reason="certificate") == 3
+    assert node.value("tq_peer_refusals_total", reason="term_jump") == 5
+    assert node.value("tq_peer_refusals_total", reason="foreign_cluster") == 0
+    assert node.value("tq_clock_skew_seconds") == -1.5
+    assert node.value("tq_state_divergence") == 0
+    assert node.value("tq_certificate_expiry_timestamp_seconds") == 1_800_000_000
+    alarms = PEERS.alarms._replace(disagreement="node 2 and node 3 ...")
+    node.peers = replace(PEERS, alarms=alarms, certificate_ends_s=None)
+    assert node.value("tq_state_divergence") == 1
+    assert node.value("tq_certificate_expiry_timestamp_seconds") is None
+    node.peers = None
+    assert node.value("tq_peer_refusals_total", reason="certificate") is None
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Why a peer is refused")[2]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [str(reason) for reason in Reason]
 
 
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:

@@ -225,6 +225,22 @@ async def test_a_broken_invariant_ends_the_process_at_once_with_code_70(
     assert left == [70]
 
 
+async def test_a_removed_node_drains_ends_with_code_0_and_does_not_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record_nodes(monkeypatch)
+    ended = asyncio.create_task(serve(a_config(tmp_path)))
+    node = await started(made)
+    assert node._replica is not None
+    node._replica.removed(60)
+
+    assert await ended == 0
+    assert await serve(a_config(tmp_path)) == 1
+    said = "".join(capsys.readouterr())
+    assert "node_removed" in said
+    assert "at entry 60" in said
+
+
 async def test_a_throw_away_node_does_not_wait_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
