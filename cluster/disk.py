@@ -42,18 +42,18 @@ from cluster.condition import Condition
 from cluster.cursors import Cursor, Snapshot
 from cluster.faults import StartError, open_error
 from cluster.interface import RAFT_LOG, RAFT_META, SnapshotRecord
+from cluster.wal import disarm
 
 _SEQUENCE_KEY = b"write_sequence"
 _GENERATION_KEY = b"generation"
 _U64 = struct.Struct(">Q")
 
-# Bounds a range delete that is to cover every key: record keys are shorter than this and
-# RocksDB orders bytes as memcmp does.
+# Bounds a range delete of every key: keys are shorter, and their order is that of memcmp.
 _AFTER_EVERY_KEY = b"\xff" * 64
 
 # Memory. Default memtables (64 MB x 2 per family) stalled the event loop for 340-390 ms
 # when an fsync was slow under load; small ones, many of them, kept it to 6-18 ms. The sum
-# over all families is capped, so that eight families cannot take eight times as much.
+# over all families is capped: eight families must not take eight times as much.
 _MEMTABLE_BYTES = 16 << 20
 _MEMTABLES_MAX = 8
 _MEMTABLES_TOTAL_BYTES = 64 << 20
@@ -61,8 +61,7 @@ _BLOCK_CACHE_BYTES = 16 << 20
 # A family that is rarely written pins the write-ahead log from its oldest unflushed record;
 # without a bound the log of all families grows to gigabytes and so does recovery.
 _WAL_TOTAL_BYTES = 256 << 20
-# Ten bits per key: one needless read in a hundred look-ups of an id that was never stored
-# (0.6 us at a million keys), which is what every submit of a new task asks.
+# One needless read in a hundred look-ups of an unknown id (0.6 us): every submit asks.
 _BLOOM_BITS_PER_KEY = 10
 _BACKGROUND_THREADS = 2
 _OPEN_FILES_MAX = 512
@@ -154,6 +153,7 @@ class RocksDisk:
         options = _database_options()
         foreign: list[str] = []
         try:
+            disarm(self._path)
             if (self._path / "CURRENT").exists():
                 stored = set(Rdict.list_cf(str(self._path), options))
                 foreign = sorted(stored - {"default", *columns})
@@ -259,8 +259,8 @@ class RocksDisk:
         Raises:
             DiskFailedError: The fsync failed, or something failed before; it stays failed.
         """
-        sequence = self._sequence
         self.condition.check()
+        sequence = self._sequence
         try:
             self._database.flush_wal(True)
         except Exception as error:

@@ -229,7 +229,8 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
     def stock_tick(self) -> None:
         """Run the stock `doTick`: election start, heartbeat, check of the quorum."""
         for follower in self.electors:
-            self._SyncObj__lastResponseTime[self._nodes[follower.peer]] = follower.heard_at
+            node = self._nodes[follower.peer]
+            self._SyncObj__lastResponseTime[node] = self.counted_at(follower)
         with _stepped_by(self):
             syncobj.SyncObj.doTick(self, 0.0)
 
@@ -279,7 +280,7 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
         self.set_term(term, voted_for)
 
     def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802  # PySyncObj's name
-        self.lead()
+        """Not yet: the only vote is this node's own, see `Replication.lead_alone`."""
 
     def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802  # PySyncObj's name
         return self.election_wait_s()

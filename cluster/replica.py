@@ -269,7 +269,8 @@ class Replica:
 
     def voters(self) -> tuple[int, ...]:
         """The voters of the configuration in force."""
-        return self.status().voters
+        engine = self._driver.engine
+        return self._config.voters if engine is None else engine.voters
 
     def say_report(self, report: Report) -> None:
         """Tell every connected peer."""
@@ -370,8 +371,10 @@ class Replica:
 
     def capture_mark(self) -> HighWater:
         """Return the mark of everything written by now."""
-        status = self.status()
-        return self._storage.mark(last_index=status.last_index, term=status.term)
+        engine = self._driver.engine
+        if engine is None:
+            return self._storage.mark()
+        return self._storage.mark(last_index=engine.log.last_index, term=engine.term)
 
     def release(self, peer: int, epoch: int, message: Message) -> None:
         """Send what was held, unless it was meant for an earlier connection."""

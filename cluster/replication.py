@@ -15,7 +15,7 @@ from cluster.events import Durable, Propose
 from cluster.log import NO_OP
 from cluster.messages import AppendEntries, AppendReply
 from cluster.progress import NEVER, PROBE, REPLICATE, SNAPSHOT, Follower
-from cluster.state import LEADER, InvariantBroken, State
+from cluster.state import CANDIDATE, LEADER, InvariantBroken, State
 
 _MARK = CONFIGURATION_MARK[0]
 
@@ -322,6 +322,17 @@ class Replication(State):
             self.durable_index = max(self.durable_index, self.marks.popleft()[1])
         if self.role == LEADER:
             self.advance_commit()
+        elif self.role == CANDIDATE and self.quorum == 1:
+            self.lead_alone()
+
+    def lead_alone(self) -> None:
+        """Lead on this node's own vote, once it is durable.
+
+        What a leader says leaves before its own sync. A voter that forgot its term would
+        lead the same one again, with other entries than a learner already has from it.
+        """
+        if self.durable_sequence >= self.written_sequence:
+            self.lead()
 
     def disk_stalled(self) -> bool:
         """Whether a write has waited for its sync longer than a leader may."""

@@ -236,8 +236,16 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         """When the stock check of the quorum would end this leadership, if nobody speaks."""
         if self.quorum == 1:
             return float("inf")
-        heard = sorted(follower.heard_at for follower in self.electors)
+        heard = sorted(map(self.counted_at, self.electors))
         return heard[1 - self.quorum] + self.timing.check_quorum_s
+
+    def counted_at(self, follower: Follower) -> float:
+        """When a follower was last heard whose word counts towards a majority.
+
+        A leader with nobody but amnesiacs around can commit nothing: it must not stay, or
+        those who asked it for something wait for as long as it does.
+        """
+        return follower.heard_at if follower.counts else NEVER
 
     def _on_connected(self, event: PeerConnected) -> None:
         self.connected.add(event.peer)

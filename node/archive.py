@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
+
+from cluster.faults import DiskDamagedError
 
 
 class Records(Protocol):
@@ -22,9 +24,14 @@ class DiskArchive:
 
     The machine is made before the replica opens the database, so the disk comes
     later; until then there is nothing to find.
+
+    Args:
+        damaged: Told of a record that cannot be read. Whoever asked for it may be one of
+            many, and be passed over; a node whose disk is damaged must end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, damaged: Callable[[str], None] = lambda _text: None) -> None:
+        self._damaged = damaged
         self._disk: Records | None = None
 
     def attach(self, disk: Records) -> None:
@@ -32,11 +39,29 @@ class DiskArchive:
         self._disk = disk
 
     def get(self, family: str, key: bytes) -> bytes | None:
-        """Return the record's value, or None."""
-        return None if self._disk is None else self._disk.get(family, key)
+        """Return the record's value, or None.
+
+        Raises:
+            DiskDamagedError: It cannot be read.
+        """
+        if self._disk is None:
+            return None
+        try:
+            return self._disk.get(family, key)
+        except DiskDamagedError as error:
+            self._damaged(str(error))
+            raise
 
     def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` records from `start` on, inclusive, ordered by key."""
+        """Return up to `limit` records from `start` on, inclusive, ordered by key.
+
+        Raises:
+            DiskDamagedError: One of them cannot be read.
+        """
         if self._disk is None:
             return []
-        return list(islice(self._disk.iterate(family, start), limit))
+        try:
+            return list(islice(self._disk.iterate(family, start), limit))
+        except DiskDamagedError as error:
+            self._damaged(str(error))
+            raise

@@ -10,6 +10,7 @@ import logging
 from typing import Final
 
 from cluster.configuration import ChangeRefusal, Configuration
+from cluster.faults import DiskDamagedError
 from cluster.interface import DropReason, Status
 from node.answers import Answers
 from node.claims import Claims
@@ -75,7 +76,10 @@ class Broker:
         self._answers = Answers(self.leadership, count=observer.count_request)
         self._workers = Workers()
         self._door = Door(
-            machine, payload_max_bytes=rules.payload_max_bytes, disk_low=around.disk_low
+            machine,
+            payload_max_bytes=rules.payload_max_bytes,
+            disk_low=around.disk_low,
+            is_current=lambda: self.leases.counting,
         )
         self._barriers = Barriers(consensus.read_barrier, around.schedule)
         self._timekeeper = Timekeeper(
@@ -208,7 +212,11 @@ class Broker:
             return
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()
-        for command in self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms()):
+        try:
+            commands = self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms())
+        except DiskDamagedError:
+            return  # the archive has told of it: the process ends
+        for command in commands:
             self._propose(command)
 
     # ------------------------------------------------------------ handing over, draining

@@ -116,6 +116,11 @@ class Claims:
         answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
         answer(claim.session, Type.CLAIM_TASK, claim.command.request_id)
 
+    def extending(self, token: int) -> Callable[[], None]:
+        """Hold a lease that an EXTEND is under way for; return what lets it go."""
+        self._leases.hold(token)
+        return lambda: self._leases.let_go(token)
+
     def wake(self, queues: Iterable[QueueKey]) -> None:
         """Propose the parked claims that these queues can serve now."""
         if len(self._room):

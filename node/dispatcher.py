@@ -22,6 +22,7 @@ from node.waiting import ParkedClaim, ParkedWait
 from statemachine import (
     Claim,
     ClientCommand,
+    Extend,
     Invalid,
     SubmitBatch,
     command_prefix,
@@ -201,7 +202,10 @@ class Dispatcher:
             return
         tasks = len(command.tasks) if type(command) is SubmitBatch else 1
         session.begin(len(spliced))
-        self._proposer.add(Request(command, spliced, type_=type_, session=session, tasks=tasks))
+        request = Request(command, spliced, type_=type_, session=session, tasks=tasks)
+        if type(command) is Extend:
+            request.done = self._claims.extending(command.token)
+        self._proposer.add(request)
 
     def _hello(self, session: Session, body: bytes) -> None:
         hello = parse_hello(body)

@@ -12,7 +12,16 @@ from typing import Final
 
 from node.requests import RequestError
 from node.waiting import QueueKey
-from statemachine import Claim, Machine, NewTask, Progress, Submit, SubmitBatch, TaskResult
+from statemachine import (
+    Claim,
+    Machine,
+    NewTask,
+    Progress,
+    Submit,
+    SubmitBatch,
+    TaskId,
+    TaskResult,
+)
 from tq.protocol import Code
 
 QUEUE_FULL_RETRY_MS: Final = 1000
@@ -28,6 +37,8 @@ class Door:
         machine: Its applied state is read, never changed.
         payload_max_bytes: Largest payload or result of a task.
         disk_low: Says whether the disk has no room for new tasks.
+        is_current: Says whether everything committed is applied. Until then, an id that the
+            machine does not know may be known: it is left to the log to refuse it.
     """
 
     def __init__(
@@ -36,9 +47,11 @@ class Door:
         *,
         payload_max_bytes: int,
         disk_low: Callable[[], bool] = lambda: False,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._machine = machine
         self._disk_low = disk_low
+        self._is_current = is_current
         self._payload_max_bytes = payload_max_bytes
         self._coming: dict[QueueKey, int] = {}
         """Admitted tasks that are not applied yet, by queue."""
@@ -53,11 +66,11 @@ class Door:
         """
         if len(command.payload) > self._payload_max_bytes:
             raise self._too_large("payload", command.request_id)
-        if self._disk_low() and not self._machine.knows(command.task_id):
+        if self._disk_low() and self._is_new(command.task_id):
             raise self._disk_full(command.request_id)
         key = command.kind.queue_key
         coming = self._coming.get(key, 0)
-        if self._is_full(key) and not self._machine.knows(command.task_id):
+        if self._is_full(key) and self._is_new(command.task_id):
             raise self._queue_full(key, command.request_id)
         self._coming[key] = coming + 1
 
@@ -73,7 +86,7 @@ class Door:
         tasks = command.tasks
         if any(len(task.payload) > self._payload_max_bytes for task in tasks):
             raise self._too_large("payload", command.request_id)
-        if self._disk_low() and not all(self._machine.knows(task.task_id) for task in tasks):
+        if self._disk_low() and any(self._is_new(task.task_id) for task in tasks):
             raise self._disk_full(command.request_id)
         if self._all_refused(tasks):
             raise self._queue_full(tasks[0].kind.queue_key, command.request_id)
@@ -143,9 +156,12 @@ class Door:
 
     def _all_refused(self, tasks: tuple[NewTask, ...]) -> bool:
         return all(
-            self._is_full(task.kind.queue_key) and not self._machine.knows(task.task_id)
-            for task in tasks
+            self._is_full(task.kind.queue_key) and self._is_new(task.task_id) for task in tasks
         )
+
+    def _is_new(self, task_id: TaskId) -> bool:
+        """Whether nobody has submitted a task with this id, for certain."""
+        return self._is_current() and not self._machine.knows(task_id)
 
     def _is_full(self, key: QueueKey) -> bool:
         depth = self._machine.depth(*key) + self._coming.get(key, 0)

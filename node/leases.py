@@ -66,6 +66,8 @@ class LeaseKeeper:
         self._expiring: set[int] = set()
         """Tokens whose expiry was proposed. Telling their worker that they were renewed
         would promise time the entry under way takes away."""
+        self._held: dict[int, int] = {}
+        """Tokens with commands under way that make their leases longer -> how many."""
         self._ending: set[int] = set()
         """Sessions whose expiry was proposed: dead to this leader, for the same reason."""
         self._counting = False
@@ -107,6 +109,7 @@ class LeaseKeeper:
         self._leases.clear()
         self._sessions.clear()
         self._expiring.clear()
+        self._held.clear()
         self._ending.clear()
         self._counting = False
 
@@ -121,6 +124,19 @@ class LeaseKeeper:
         if self._counting and lease is not None and token not in self._expiring:
             # It may have become shorter, so it is not enough to move the deadline later.
             self._leases.set(token, now_s + lease.lease_ms / 1000)
+
+    def hold(self, token: int) -> None:
+        """Let no expiry of a lease be proposed: an EXTEND of it is under way.
+
+        It would follow the EXTEND in the log, and end what its worker was just told it has.
+        """
+        self._held[token] = self._held.get(token, 0) + 1
+
+    def let_go(self, token: int) -> None:
+        """Note that a command that held a lease was applied or dropped."""
+        left = self._held.pop(token, 0) - 1
+        if left > 0:
+            self._held[token] = left
 
     def ended(self, token: int) -> None:
         """Forget a lease that ended: completed, failed or released."""
@@ -169,6 +185,9 @@ class LeaseKeeper:
             lease = self._lease_of(token)
             if lease is None:
                 self._expiring.discard(token)
+                continue
+            if token in self._held:
+                self._leases.set(token, now_s + _SLOT_S)
                 continue
             pairs.append((lease.task_id, token))
             self._expiring.add(token)

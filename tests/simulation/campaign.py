@@ -22,6 +22,7 @@ SOMETIMES_SEEDS = 300
 _BATCH = 4
 _SHOWN_MAX = 10
 _MINIMISED_MAX = 3
+_PLAYS_MAX = 60
 
 
 def play_some(seeds: Sequence[int]) -> list[Played]:
@@ -72,7 +73,7 @@ class Campaign:
         if missing:
             say(f"never reached: {', '.join(missing)}: the simulation has gone blunt")
         for played in sorted(self._failed, key=lambda one: one.seed)[:_MINIMISED_MAX]:
-            show_minimised(played)
+            show_minimised(played, plays_max=_PLAYS_MAX)
         return 1 if self._failed or missing or self._unanswered else 0
 
     def _results(self) -> Iterator[Played]:

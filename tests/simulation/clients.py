@@ -23,6 +23,7 @@ EPOCH_MS: Final = 1_700_000_000_000
 QUEUES: Final = ("mail", "video", "audit")
 
 _PATIENCE: Final = (1.5, 1.5, 3.0, 6.0)
+_DISTANT_MS: Final = 20_000
 _UNANSWERED_S: Final = 3.0
 """A request of a healed cluster has no answer if it has none after this."""
 _PATIENT_S: Final = 30.0
@@ -249,11 +250,24 @@ class Crowd:
     @property
     def is_drained(self) -> bool:
         """Every accepted task has ended, every question is answered, the last reads included."""
-        if not self.is_closing or self._open_calls() or self._live():
+        if not self.is_closing or self._open_calls():
+            return False
+        if self._live():
+            self._cancel_distant()
             return False
         if self._last_reads is None:
             self._read_all()
         return not self._closing.calls
+
+    def _cancel_distant(self) -> None:
+        """Do not wait for tasks that wait for a clock which was wrong once, see T3."""
+        late_ms = self.wall_ms() + _DISTANT_MS
+        for story in self.world.history.ledger.live.values():
+            if story.due_ms > late_ms and not self._closing.calls:
+                what = (story.task_id, "the world ends first")
+                self._closing.call(
+                    "cancel", Type.CANCEL_TASK, what, lambda _operation: None, within_s=10.0
+                )
 
     def _live(self) -> bool:
         return bool(self.world.history.ledger.live)

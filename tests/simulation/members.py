@@ -29,6 +29,8 @@ class Operator:
     def __init__(self, world: World) -> None:
         self._world = world
         self._caller: Caller | None = None
+        self._removals: dict[int, int] = {}
+        """Node -> number of the operation that removed it last, unless it was wanted since."""
 
     # ----------------------------------------------------------------------- what there is
 
@@ -79,6 +81,7 @@ class Operator:
         """Ask the cluster for a change, as `tq-admin cluster` does."""
         world = self._world
         if verb == "add":
+            self._removals.pop(node_id, None)
             self._prepare(node_id)
         host, port = peer_address(node_id)
         address = f"{host}:{port}" if verb == "add" else ""
@@ -105,7 +108,7 @@ class Operator:
         node = world.nodes.get(node_id)
         if node is None:
             node = world.add_node(node_id, sorted(members), joins=True)
-        elif node_id in members or not node.is_removed:
+        elif not node.is_removed:
             return
         else:
             node.wipe()
@@ -116,17 +119,12 @@ class Operator:
     def _done(self, operation: Operation) -> None:
         verb, node_id, _ = operation.what
         if verb == "remove" and operation.outcome == "ok":
-            self._world.after(_GONE_S, self._switch_off, node_id)
+            self._removals[node_id] = operation.number
+            self._world.after(_GONE_S, self._switch_off, node_id, operation.number)
 
-    def _switch_off(self, node_id: int) -> None:
+    def _switch_off(self, node_id: int, number: int) -> None:
         """Half of the removed machines that have not left by themselves stay where they are."""
         node = self._world.nodes[node_id]
-        if not node.is_removed and node_id % 2 and self._is_out(node_id):
+        if self._removals.get(node_id) == number and not node.is_removed and node_id % 2:
             node.kill()
             node.is_removed = True
-
-    def _is_out(self, node_id: int) -> bool:
-        leader = self._world.newest_leader()
-        if leader is None or leader.engine is None:
-            return False
-        return node_id not in leader.engine.configuration.members

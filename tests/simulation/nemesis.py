@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _LEADER_SHARE = 0.5
 """Of the faults that hit one node, so many look for the leader."""
 
+_CLOCK_WRONG_MS = 10_000
+"""A clock further off is wrong; only a minority of them may be."""
+
 Draw = Callable[[], tuple[Any, ...] | None]
 
 
@@ -81,6 +84,7 @@ class Nemesis:
         world.network.heal()
         for node in world.nodes.values():
             node.stalled_until = 0.0
+            node.wall_offset_ms = 0
             node.crash_after = None
             node.directory.free()
             if node.is_damaged:
@@ -297,10 +301,14 @@ class Nemesis:
         self.world.trace("flip", node_id, where)
 
     def _draw_clock(self) -> tuple[Any, ...]:
-        jump_s = self._rng.choice((0.3, 1.0, 5.0, 30.0)) * (2 * self._rng.random() - 1)
+        jump_s = self._rng.choice((0.3, 1.0, 5.0, 30.0, 200.0)) * (2 * self._rng.random() - 1)
         return self._victim(), int(1000 * jump_s)
 
     def _clock(self, node_id: int, jump_ms: int) -> None:
+        others = [one for one in self.world.nodes.values() if one.node_id != node_id]
+        wrong = sum(1 for one in others if abs(one.wall_offset_ms) > _CLOCK_WRONG_MS)
+        if abs(jump_ms) > _CLOCK_WRONG_MS and wrong + 1 > self._operator.spare:
+            return  # the median of the voters' clocks is right as long as most of them are
         self.world.nodes[node_id].wall_offset_ms += jump_ms
         if self._leader() == node_id:
             self.world.reached("clock jump on the leader")

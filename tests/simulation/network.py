@@ -101,8 +101,8 @@ class Network:
             end.process.after(draw() * (4.0 if slow else 0.05), end.end, "the network broke it")
 
     def heal(self) -> None:
-        """Nothing is cut any more."""
-        self.duplicated = self.reordered = 0.0
+        """Nothing is cut any more, and nothing is late."""
+        self.duplicated = self.reordered = self.late = 0.0
         self.client_cut.clear()
         self._causes.clear()
         for direction in sorted(self.cut):

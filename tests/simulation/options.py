@@ -145,7 +145,7 @@ class Options:
 
 def _timing(rng: random.Random) -> Timing:
     pick = rng.choice
-    slow = pick((1.0, 1.0, 1.0, 2.0))
+    slow = pick((1.0, 1.0, 2.0))
     return Timing(
         election_min_s=0.4 * slow,
         election_max_s=0.8 * slow,

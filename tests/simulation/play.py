@@ -30,6 +30,7 @@ class Played:
     Attributes:
         seed: Of the world.
         violation: What did not hold, None when everything did.
+        in_chaos: It did not hold while there were faults.
         faults: What was injected, in order.
         digest: Of everything that happened.
         seconds: Simulated.
@@ -43,6 +44,7 @@ class Played:
 
     seed: int
     violation: str | None = None
+    in_chaos: bool = True
     faults: list[Fault] = field(default_factory=list)
     digest: str = ""
     seconds: float = 0.0
@@ -62,6 +64,7 @@ def play(
     schedule: Sequence[Fault] | None = None,
     detail: bool = False,
     chaos_s: float = CHAOS_S,
+    chaos_only: bool = False,
 ) -> Played:
     """Play a seed to its end; what goes wrong is in the answer, nothing is raised.
 
@@ -72,13 +75,14 @@ def play(
         schedule: Faults to repeat instead of drawing them.
         detail: Keep the end of the history as text.
         chaos_s: Simulated seconds of faults.
+        chaos_only: Stop after them.
     """
     logging.disable(logging.CRITICAL)
     collecting = gc.isenabled()
     gc.disable()
     try:
         game = _Game(World(seed, options, parts=parts, detail=detail), schedule)
-        game.play(chaos_s)
+        game.play(chaos_s, chaos_only=chaos_only)
         return game.played
     finally:
         logging.disable(logging.NOTSET)
@@ -97,13 +101,14 @@ class _Game:
         self.played = Played(world.seed)
         self._began_at = world.now
 
-    def play(self, chaos_s: float) -> None:
+    def play(self, chaos_s: float, *, chaos_only: bool) -> None:
         """Play to the end, or to what must not happen."""
         played, world = self.played, self.world
         try:
             self._chaos(chaos_s)
-            self._heal()
-            self._drain()
+            if not chaos_only:
+                self._heal()
+                self._drain()
         except Violation as violation:
             played.violation = str(violation)
         except Exception:  # noqa: BLE001 - a bug of a part, or of this simulator: both count
@@ -111,6 +116,7 @@ class _Game:
         for node in world.nodes.values():
             if node.engine is not None:
                 world.collect(node.engine)
+        played.in_chaos = not world.healed
         played.faults = self.nemesis.injected
         played.digest = world.digest
         played.seconds = world.now - self._began_at

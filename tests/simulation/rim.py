@@ -15,6 +15,7 @@ from cluster.faults import DiskFailedError, StartError
 from cluster.link import Limits
 from cluster.messages import Message
 from cluster.recovery import Directory, Storage
+from cluster.state import LEADER
 from cluster.syncer import MARK_INTERVAL_S, SyncUser
 from cluster.transport import Address, PeerHandler
 from cluster.watermark import HighWater
@@ -23,10 +24,12 @@ from tests.simulation.transport import SimTransport
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
 
-TICK_S = 0.05
-"""Coarser than a real node's 20 ms; what must be punctual asks for an early tick."""
+TICK_S = 0.2
+"""Coarser than a real node's 20 ms: the engine's own next deadline is kept as well."""
 
 _EARLY_MIN_S = 0.001
+_WAIT_MIN_S = 0.02
+_AFTER_S = 0.0001
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
@@ -97,8 +100,16 @@ class SimTicker:
     def start(self) -> None:
         """Tick now, and from now on."""
         if not self._stopped:
-            self._process.after(TICK_S, self.start)
             self._tick()
+            self._process.after(self._wait_s(), self.start)
+
+    def _wait_s(self) -> float:
+        """Until the engine has something to do, or a while: most ticks would do nothing."""
+        engine = self._node.engine
+        if engine is None:
+            return TICK_S
+        due_at = engine.heartbeat_at if engine.role == LEADER else engine.election_deadline
+        return max(_WAIT_MIN_S, min(TICK_S, due_at - self._node.monotonic() + _AFTER_S))
 
     def early(self, at: float) -> None:
         """Tick at a time of the node's clock, unless an earlier such tick is due anyway."""

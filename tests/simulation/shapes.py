@@ -1,7 +1,8 @@
 """Shapes of partitions: who hears whom.
 
-Source: the five partial partitions of "Resolving Rumors Among Replicas" style outages:
-Cloudflare 2020, a bridge, two majorities that overlap, a ring, and a plain split.
+Whole ones and partial ones: a bridge, a ring, halves, a node that is heard and does not
+hear, one that hears and is not heard, and a pair that has lost sight of each other (as in
+Cloudflare's outage of 2020-11-02).
 """
 
 from __future__ import annotations

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 from tests.simulation.faults import Fault
 from tests.simulation.minimise import minimise
-from tests.simulation.options import Options
+from tests.simulation.options import CHAOS_S, Options
 from tests.simulation.play import Played, play
 
+PLAYS_MAX = 200
+"""Plays that minimising one seed may take."""
+
 _LINES = 60
+_LATER_S = 3.0
 
 
 def say(text: str) -> None:
@@ -63,16 +67,18 @@ def _show(played: Played) -> None:
     say(f"seed {played.seed}: {played.violation or 'nothing that must hold was broken'}")
 
 
-def show_minimised(played: Played) -> None:
+def show_minimised(played: Played, *, plays_max: int = PLAYS_MAX) -> None:
     """Print the faults it takes to fail in the same way."""
     sort = sort_of(played.violation or "")
+    # What fails among faults fails about then, if at all: nothing after it is played.
+    chaos_s = min(CHAOS_S, played.seconds + _LATER_S) if played.in_chaos else CHAOS_S
 
     def fails(schedule: Sequence[Fault]) -> bool:
-        violation = play(played.seed, schedule=schedule).violation
-        return violation is not None and sort_of(violation) == sort
+        again = play(played.seed, schedule=schedule, chaos_s=chaos_s, chaos_only=played.in_chaos)
+        return again.violation is not None and sort_of(again.violation) == sort
 
     say(f"minimising {len(played.faults)} faults of seed {played.seed} ...")
-    kept = minimise(played.faults, fails)
+    kept = minimise(played.faults, fails, plays_max=plays_max)
     say(f"{len(kept)} faults are enough:")
     for fault in kept:
         say(fault.describe())

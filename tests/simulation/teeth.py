@@ -18,7 +18,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Final, NamedTuple
 
 from tests.simulation.partitions import SHAPES, judge, part
-from tests.simulation.plants.catalogue import PLANTS, Plant
+from tests.simulation.plants.catalogue import PLANTS
+from tests.simulation.plants.plant import Plant
 from tests.simulation.play import play
 from tests.simulation.world import Parts
 

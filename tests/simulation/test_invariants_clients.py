@@ -238,6 +238,15 @@ def test_a_history_that_no_order_explains_is_seen(
         scene.rule.finished()
 
 
+def test_an_operation_that_is_still_open_may_have_happened() -> None:
+    scene = Scene(Linearizable)
+    _submitted_at(scene, 0.0)
+    _claimed_at(scene, 2.0, 5, 1)
+    scene.history.begin("worker", "result", (A, 5, 0, b"", ""), 4.0)
+    scene.told("read", A, answer=[status("completed", 1)], invoked=5.0, returned=6.0)
+    scene.rule.finished()
+
+
 def test_a_task_that_was_forgotten_after_its_retention_may_be_missing() -> None:
     scene = Scene(Linearizable)
     scene.options.retention_ms = 5000

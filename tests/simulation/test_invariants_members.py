@@ -39,7 +39,7 @@ TWICE = (b"x", GROWN.to_entry(), GROWN.promoted(4).to_entry())
 
 def test_a_change_by_the_rules_passes() -> None:
     scene = Scene(Configurations)
-    leads = {"role": LEADER, "entries": CHANGED}
+    leads: dict[str, Any] = {"role": LEADER, "entries": CHANGED}
     scene.step(_node(role=LEADER, commit_index=1))
     scene.step(_node(1, GROWN, 2, commit_index=1, **leads))
     scene.step(_node(1, GROWN, 2, commit_index=3, **leads))
@@ -80,7 +80,7 @@ def test_a_node_that_missed_a_committed_change_is_seen() -> None:
 @pytest.mark.parametrize(("commit_index", "words"), [(1, "has two changes open: 2 and 3"), (2, "")])
 def test_two_open_changes_are_seen(commit_index: int, words: str) -> None:
     scene = Scene(Configurations)
-    leads = {"role": LEADER, "commit_index": commit_index, "entries": TWICE}
+    leads: dict[str, Any] = {"role": LEADER, "commit_index": commit_index, "entries": TWICE}
     scene.step(_node(1, GROWN, 2, **leads))
     second = _node(1, GROWN.promoted(4), 3, **leads)
     if words:

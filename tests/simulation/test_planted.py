@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import teeth
-from tests.simulation.plants.catalogue import PLANTS, Plant
+from tests.simulation.plants.catalogue import PLANTS
+from tests.simulation.plants.plant import Plant
 
 pytestmark = pytest.mark.sim
 
-QUICK = ("SpeaksEarly", "AcceptsAnyToken", "GrantsTheSameToken", "ReadsTheClockInApply")
+QUICK = (
+    *("SpeaksEarly", "StockTruncation", "VouchesAtOnce", "NoPreVote", "ManyAtOnce"),
+    *("AcceptsAnyToken", "GrantsTheSameToken", "ReadsTheClockInApply"),
+)
 """Found in a second or two each."""
 SEEDS_MAX = 20
 

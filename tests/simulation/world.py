@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 from cluster.engine import Engine
+from cluster.faults import DiskDamagedError, DiskFailedError
 from cluster.replica import Replica
 from cluster.state import LEADER
 from node.broker import Broker
@@ -243,9 +244,17 @@ class World:
                         action(*arguments)
             except Crashed as crash:
                 self.nodes[crash.node_id].crashed()
+            except (DiskDamagedError, DiskFailedError) as error:
+                self._logged(process, error)
             if self.violation is not None:
                 raise self.violation  # whoever caught it must not go on
         self.now = max(self.now, when)
+
+    def _logged(self, process: Process | None, error: Exception) -> None:
+        """What a callback raises is logged by a node's event loop; its disk has a reason to."""
+        if process is None or not self.nodes[process.node_id].hurts:
+            raise error
+        self.trace("logged", process.node_id)
 
     # ---------------------------------------------------------------------------- clients
 

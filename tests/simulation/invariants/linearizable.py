@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIGURATIONS_MAX: Final = 200_000
 _SINGLE: Final = frozenset({"result", "extend", "progress", "release", "cancel", "read", "wait"})
+_UNKNOWN: Final = frozenset({"info", "open"})
 _TOLD: Final = ("state", "attempt", "failures", "lost")
 _NEVER_MS: Final = 600_000_000
 """A retention longer than any world."""
@@ -261,8 +262,6 @@ def stories_of(
     steps: dict[bytes, list[Step]] = {}
     policies: dict[bytes, Policy] = {}
     for operation in operations:
-        if operation.outcome == "open":
-            continue
         for task_id, step, options in _touched(operation):
             steps.setdefault(task_id, []).append(step)
             if options is not None and task_id not in policies:
@@ -293,7 +292,7 @@ def _touched(operation: Operation) -> Iterator[tuple[bytes, Step, dict[str, int]
     if operation.code == GAVE_UP and operation.outcome == "fail":
         return
     kind, what, answer = operation.kind, operation.what, operation.answer
-    ok, unknown = operation.outcome == "ok", operation.outcome == "info"
+    ok, unknown = operation.outcome == "ok", operation.outcome in _UNKNOWN
     code = "" if unknown else operation.code
     if kind == "submit":
         yield what[0], _step(operation, "submit", (_submitted(code), what[3])), what[4]
@@ -324,7 +323,7 @@ def _single(operation: Operation, kind: str, code: str) -> Step:
 
 
 def _step(operation: Operation, kind: str, value: Any, token: int = 0) -> Step:
-    unknown = operation.outcome == "info"
+    unknown = operation.outcome in _UNKNOWN
     ends = NEVER if unknown else operation.returned
     return Step(kind, operation.invoked, ends, unknown, token, value, operation)
 

@@ -7,11 +7,8 @@ so that the fault it needs is likely; the product itself must pass with the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
-from unittest import mock
 
 from cluster import recovery
 from cluster.engine import Engine
@@ -20,55 +17,9 @@ from node.door import Door
 from statemachine import claiming, commands, machine, submitting
 from statemachine.checkpoint import Changes
 from statemachine.state import State
-from tests.simulation.options import Options
-from tests.simulation.plants import consensus, members, queue, service
+from tests.simulation.plants import consensus, members, plots, queue, service
+from tests.simulation.plants.plant import Place, Plant
 from tests.simulation.world import Parts
-
-Place = tuple[Any, Any]
-"""What is changed, a module, class or dictionary, and the name or key in it."""
-
-
-@dataclass(frozen=True)
-class Plant:
-    """One bug.
-
-    Attributes:
-        name: Short.
-        breaks: Hazards of docs/hazards.md, or what of the guarantees.
-        parts: What nodes are made of.
-        control: The same without the bug.
-        places: What is replaced while a world plays.
-        options: What is fixed of a seed's options; `timing` holds fields of Timing.
-        chaos_s: Simulated seconds of faults.
-        shape: The partition of `tests.simulation.partitions` to play instead of faults.
-    """
-
-    name: str
-    breaks: str
-    parts: Parts = field(default_factory=Parts)
-    control: Parts = field(default_factory=Parts)
-    places: tuple[tuple[Place, Any], ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    chaos_s: float = 60.0
-    shape: str = ""
-
-    def narrowed(self, seed: int) -> Options:
-        """The options of a seed, narrowed."""
-        changes = dict(self.options)
-        options = Options.drawn(seed)
-        timing = replace(options.timing, **changes.pop("timing", {}))
-        return replace(options, **changes, timing=timing)
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """Replace what is to be replaced, and put it back."""
-        with ExitStack() as stack:
-            for (owner, name), value in self.places:
-                if isinstance(owner, dict):
-                    stack.enter_context(mock.patch.dict(owner, {name: value}))
-                else:
-                    stack.enter_context(mock.patch.object(owner, name, value))
-            yield
 
 
 def _engine(
@@ -116,6 +67,31 @@ _DARK: Final[dict[str, Any]] = {
     "sync_s": 0.05,
     "wal_records": 5000,
 }
+_LONG_IN_OFFICE: Final[dict[str, Any]] = {
+    "kinds": ("isolate",),
+    "faults_per_s": 1.0,
+    "operations_per_s": 40.0,
+    "timing": {"check_quorum_s": 3.0},
+}
+_PATIENT: Final[dict[str, Any]] = {
+    "check_quorum_s": 3.0,
+    "election_min_s": 0.4,
+    "election_max_s": 0.8,
+    "heartbeat_s": 0.1,
+    "flight_max": 256,
+    "append_max_bytes": 1 << 20,
+    "flight_max_bytes": 1 << 20,
+}
+_PLOT: Final[dict[str, Any]] = {
+    "kinds": (),
+    "operations_per_s": 20.0,
+    "delay_s": 0.001,
+    "late": 0.0,
+    "sync_s": 0.002,
+    "sync_slow_s": 0.0,
+    "crash_points": False,
+    "timing": _PATIENT,
+}
 _EAGER: Final = Parts(machine=queue.EagerMachine)
 _TIGHT: Final = Parts(broker=service.OutOfMemory, setup=service.note_node)
 
@@ -132,8 +108,26 @@ CONSENSUS: Final = (
         _EAGER,
         **{**_DARK, "kinds": ("outage", "power"), "timing": {"log_tail_bytes": 0}},
     ),
-    _engine(consensus.ReadsAtOnce, "H5b P7", **_LEADERS),
+    _engine(consensus.ReadsAtOnce, "H5b P7", **_LONG_IN_OFFICE),
     _engine(consensus.ReadsBeforeItsNoOp, "H5b P7", **_LEADERS),
+    _engine(
+        consensus.IgnoresReplyTerm,
+        "H3 P3",
+        Parts(setup=plots.old_answers),
+        **{**_PLOT, "nodes": 5, "operations_per_s": 40.0},
+    ),
+    _engine(
+        consensus.CommitsOlderTerms,
+        "commit by count",
+        Parts(setup=plots.figure_eight),
+        **{
+            **_PLOT,
+            "nodes": 5,
+            "delay_s": 0.02,
+            "timing": {**_PATIENT, "append_max_bytes": 200, "flight_max": 1},
+        },
+    ),
+    _engine(consensus.VouchesAtOnce, "memory", Parts(setup=plots.stale_witness), **_PLOT),
     _engine(consensus.SkipsWhatRaises, "H7a", _TIGHT, kinds=()),
     _engine(consensus.ChunkMovesCommit, "H9a P2", **_SNAPSHOTS),
     _engine(consensus.AcceptsAnyChunk, "H9b", **{**_SNAPSHOTS, "reordered": 0.3, "delay_s": 0.01}),
@@ -150,7 +144,14 @@ CONSENSUS: Final = (
         duplicated=0.5,
         delay_s=0.003,
     ),
-    _engine(consensus.ForgetsItsVote, "one vote", **_LEADERS, late=0.05, late_s=0.3),
+    _engine(
+        consensus.ForgetsItsVote,
+        "one vote",
+        nodes=5,
+        kinds=("kill", "isolate"),
+        faults_per_s=2.0,
+        delay_s=0.04,
+    ),
     _engine(consensus.VotesForAnyLog, "complete logs", **_LEADERS),
     _engine(consensus.AmnesiacVotes, "memory", kinds=("wipe", "kill", "isolate"), faults_per_s=1.0),
     _parted(consensus.NoPreVote, "H5a P7", "one link"),
@@ -284,18 +285,11 @@ SERVICE: Final = (
         kinds=("transfer", "kill"),
         faults_per_s=1.0,
     ),
-    _keeper(
-        "RenewsWhatExpires",
-        "leases",
-        service.RenewsWhatExpires,
-        sync_s=0.15,
-        timing={"flight_max": 256},
-    ),
     Plant(
         "NoBarriers",
         "H5b P7",
         places=(((broker, "Barriers"), service.NoBarriers),),
-        options={"nodes": 3, **_LEADERS},
+        options={"nodes": 3, **_LONG_IN_OFFICE},
     ),
     Plant(
         "SaysNotAccepted",

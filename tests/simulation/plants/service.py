@@ -99,14 +99,6 @@ class ExpiresAtOnce(LeaseKeeper):
             self.granted(lease.token, lease_ms=0, now_s=now_s)
 
 
-class RenewsWhatExpires(LeaseKeeper):
-    """A lease whose expiry is under way is told that it lives."""
-
-    def renew(self, session: int, tokens: Iterable[int], *, now_s: float) -> list[int] | None:
-        self._expiring.clear()
-        return super().renew(session, tokens, now_s=now_s)
-
-
 class NoBarriers(Barriers):
     """A leader answers without asking whether it still leads."""
 

@@ -12,9 +12,11 @@ from cluster.configuration import Configuration
 from cluster.engine import STOCK_NAMES, STOCK_VERSION, Engine
 from cluster.events import (
     Durable,
+    PeerConnected,
     PeerDisconnected,
     Propose,
     ReadBarrier,
+    Ready,
     Received,
     Tick,
 )
@@ -38,10 +40,10 @@ def test_every_stock_name_relied_on_exists_in_the_pinned_version() -> None:
     assert {"monotonicTime", "random"} <= set(vars(syncobj))
 
 
-def _alone(rng: random.Random | None = None) -> Engine:
+def _alone(rng: random.Random | None = None, *, learners: tuple[int, ...] = ()) -> Engine:
     return Engine(
         node_id=1,
-        founding=Configuration(voters=(1,)),
+        founding=Configuration(voters=(1,), learners=learners),
         disk=SimDisk(FAMILIES),
         machine=ListMachine(),
         rng=rng or random.Random(1),
@@ -50,9 +52,16 @@ def _alone(rng: random.Random | None = None) -> Engine:
     )
 
 
-def test_a_node_alone_leads_at_once_and_commits_when_durable() -> None:
+def _leads(engine: Engine) -> Ready:
+    """Let a node alone lead; return the step in which it begins to."""
+    vote = engine.step(Tick(), 50.0).sync_needed
+    assert vote is not None
+    return engine.step(Durable(vote), 50.0)
+
+
+def test_a_node_alone_leads_when_its_vote_is_durable_and_commits_likewise() -> None:
     engine = _alone()
-    ready = engine.step(Tick(), 50.0)
+    ready = _leads(engine)
     assert ready.role_changed
     assert engine.status.role == "leader"
     first = ready.sync_needed
@@ -65,9 +74,23 @@ def test_a_node_alone_leads_at_once_and_commits_when_durable() -> None:
     assert ready.applied == [(1, None, None), (2, 1, "mine")]
 
 
+def test_a_voter_alone_tells_its_learner_nothing_before_its_vote_is_durable() -> None:
+    """It could forget the term, lead it again, and contradict what the learner has."""
+    engine = _alone(learners=(2,))
+    known = engine.step(PeerConnected(2), 50.0).sync_needed or 0
+    ready = engine.step(Tick(), 50.0)
+    assert engine.term == 1
+    assert (ready.messages, engine.status.role) == ([], "candidate")
+    engine.step(Durable(known), 50.0)
+    assert engine.status.role == "candidate", "that sync did not cover the vote"
+    assert ready.sync_needed is not None
+    ready = engine.step(Durable(ready.sync_needed), 50.0)
+    assert [type(message) for _, message in ready.messages] == [AppendEntries]
+
+
 def test_a_node_alone_reads_after_its_first_commit() -> None:
     engine = _alone()
-    ready = engine.step(Tick(), 50.0)
+    ready = _leads(engine)
     assert engine.step(ReadBarrier("early"), 50.0).reads == []
     assert ready.sync_needed is not None
     assert engine.step(Durable(ready.sync_needed), 50.0).reads == [("early", True)]

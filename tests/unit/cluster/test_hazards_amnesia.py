@@ -160,7 +160,30 @@ class RemembersOldRounds(Engine):
         follower.amnesiac_since = since
 
 
+def leader_heard_by_amnesiacs_alone_steps_down(engine: type[Engine]) -> None:
+    """It can commit nothing, so it must answer those who wait and let them look elsewhere."""
+    bench = Bench(engine=engine)
+    leader = bench.elect(1)
+    bench.advance(0.1)
+    bench.isolate(2)
+    _lose_memory(bench, 3)
+    bench.propose(1, "stuck")
+    bench.advance(1.0)
+    assert leader.role == LEADER  # node 2 may have been slow
+    bench.advance(0.8)
+    assert leader.role != LEADER
+    assert bench.answers["stuck"] == "UNKNOWN_OUTCOME"
+
+
+class HeedsAmnesiacs(Engine):
+    """Who may have forgotten is as good a sign of a majority as anybody."""
+
+    def counted_at(self, follower: Follower) -> float:
+        return follower.heard_at
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
+    (leader_heard_by_amnesiacs_alone_steps_down, HeedsAmnesiacs),
     (deposed_leader_gives_nobody_a_memory, VouchesAtOnce),
     (second_loss_of_memory_needs_a_round_of_its_own, RemembersOldRounds),
     (amnesiac_neither_votes_nor_counts_until_it_has_everything_again, plants.AmnesiacVotes),

@@ -18,6 +18,7 @@ from cluster.faults import (
 from cluster.interface import Timing
 from cluster.messages import PreVote
 from cluster.replica import Replica, ReplicaConfig
+from cluster.ticker import Ticker
 from tests.support.peer_counter import FAMILY, Cluster, CounterMachine, Member, Recorder
 from tests.support.peer_raw import Handler, make_transport
 from tests.support.ports import free_ports
@@ -184,14 +185,15 @@ async def test_the_loop_goes_on_while_a_sync_takes_its_time(make_cluster: MakeCl
     loop = asyncio.get_running_loop()
     turns, ticks = 0, 0
     replica = member.live
-    tick = replica._tick
+    tick, ticker = replica._tick, replica._ticker
+    assert isinstance(ticker, Ticker)
 
     def count() -> None:
         nonlocal ticks
         ticks += 1
         tick()
 
-    replica._ticker._tick = count
+    ticker._tick = count
     async with asyncio.timeout(20):
         while ticks < 25 or not disk.entered.is_set():  # half a second of ticks
             turns += 1

@@ -296,6 +296,19 @@ def test_a_full_disk_refuses_new_tasks_and_nothing_else(world: World) -> None:
     client.submit()
 
 
+def test_a_leader_that_has_not_caught_up_leaves_it_to_the_log_what_is_new() -> None:
+    world = World(leads=False)
+    client = world.client()
+    world.consensus.holds_reads = True
+    world.disk_low = True
+    world.lead()  # its barrier is not through: committed tasks may not be applied here yet
+
+    client.submit()
+    world.consensus.pass_reads()
+    world.pass_s(0.1)
+    assert client.nack(Type.SUBMIT_TASK, world.task_id(), "q", "n", b"", {})[0] == "DISK_FULL"
+
+
 def test_another_queue_is_not_full() -> None:
     world = full_world(1)
     client = world.client()

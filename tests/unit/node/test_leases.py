@@ -130,6 +130,21 @@ def test_extending_can_make_a_lease_longer_and_shorter() -> None:
     assert [token for _, token in keeper.expired(now_s=62.2)] == [1]
 
 
+def test_a_lease_is_not_expired_while_its_extension_is_under_way() -> None:
+    """The expiry came after the extension in the log, and ended what had just been granted."""
+    truth = Truth()
+    truth.grant(1, lease_ms=1000)
+    keeper = counting(truth)
+    keeper.hold(1)
+    keeper.hold(1)
+    assert keeper.expired(now_s=1.5) == []
+    keeper.let_go(1)
+    assert keeper.expired(now_s=2.0) == []
+    keeper.let_go(1)
+    assert [token for _, token in keeper.expired(now_s=2.5)] == [1]
+    keeper.let_go(1)  # of an earlier leadership
+
+
 def test_a_worker_session_dies_after_the_time_of_two_heartbeats() -> None:
     truth = Truth()
     keeper = counting(truth)
