@@ -22,6 +22,7 @@ class Election(State):
         self.pre_votes: set[int] = set()
         self.pre_vote_round = 0
         self.pre_vote_won = False
+        self.encouraged: tuple[int, float] = (self.node_id, NEVER)
         self.fast_until = NEVER
         self.counted_leader = (0, 0)
         self.transfer_until = NEVER
@@ -56,6 +57,7 @@ class Election(State):
             return
         self.pre_votes = set()
         self.pre_vote_round += 1
+        self.encouraged = (self.node_id, self.now)
         if self.quorum == 1:
             self.win_pre_vote()
             return
@@ -92,8 +94,25 @@ class Election(State):
             and not self.amnesiac
             and message.term > self.term
             and not self.is_behind(message.last_term, message.last_index)
+            and not self.prefers_another(peer, message)
         )
+        if granted:
+            self.encouraged = (peer, self.now)
         self.answer(peer, PreVoteReply(self.term, message.round, granted))
+
+    def prefers_another(self, peer: int, message: PreVote) -> bool:
+        """Whether this node has just encouraged somebody else, or wants to stand itself.
+
+        Two that stand at once split the vote: another term, and another wait. Of this node
+        and a peer that both want to, the one with more in its log stands, or the higher id.
+        """
+        chosen, at = self.encouraged
+        if chosen == peer or self.now - at >= self.timing.heartbeat_s:
+            return False
+        if chosen != self.node_id:
+            return True
+        own = (self.log.last_term, self.log.last_index, self.node_id)
+        return (message.last_term, message.last_index, peer) < own
 
     def on_pre_vote_reply(self, peer: int, message: PreVoteReply) -> None:
         """Count who would vote; a majority starts the election at once."""

@@ -236,7 +236,7 @@ class Replica:
         return dict(self._joining.addresses)
 
     def wall_ms(self) -> int:
-        """The time to stamp entries with: the median of the voters' clocks."""
+        """The time to stamp entries with, see `Vitals.wall_ms`."""
         return self._checkup.vitals.wall_ms(self._rim.time())
 
     def alarms(self) -> Alarms:

@@ -3,7 +3,7 @@
 Three dangers are watched for here, none of which consensus sees:
 
 - A leader whose wall clock is wrong would push the cluster's time ahead for good. So a node
-  stamps with the median of the voters' clocks, and one that is far off while a quorum agrees
+  stamps with a time that a right clock has reached, and one that is far off while a quorum agrees
   on the time does not lead.
 - A machine that computes something else than the others gives wrong answers in good order.
   So the digests of equal checkpoints are compared, and a minority stops.
@@ -149,20 +149,27 @@ class Vitals:
     # Clocks.
 
     def wall_ms(self, now: float) -> int:
-        """Return the time this node stamps with: the median of the voters' clocks.
+        """Return the time this node stamps with: one that a right clock has reached.
 
-        Of an even number the lower middle one, so that with fewer than three voters alive
-        the lower clock counts: time that lags catches up, time that ran ahead never
-        returns.
+        Of 2f+1 voters f clocks may be wrong, so of those heard the one with f others above
+        it counts: the median when all are heard, the lower one of two out of three. Time
+        that lags catches up, time that ran ahead never returns.
 
         Args:
             now: The monotonic clock, seconds.
+
+        Returns:
+            Milliseconds since the Unix epoch; 0, which moves no time, while fewer than a
+            quorum of clocks are known.
         """
-        return _middle(self._clocks(now).values())
+        clocks = sorted(self._clocks(now).values(), reverse=True)
+        if len(clocks) < self._quorum:
+            return 0
+        return clocks[len(self.voters) // 2]
 
     def skew_ms(self, now: float) -> int:
-        """How far this node's own clock is ahead of the time it stamps with."""
-        return self._own_wall_ms() - self.wall_ms(now)
+        """How far this node's own clock is ahead of the median of those known."""
+        return self._own_wall_ms() - _middle(self._clocks(now).values())
 
     def apart(self, now: float) -> dict[int, int]:
         """Voters whose clocks are 2 s and more off the median, with how far ahead they are."""

@@ -19,6 +19,7 @@ _WITHIN_S: Final = 8.0
 _NODES_MAX: Final = 7
 """Machines there are in all."""
 _VOTERS_MAX: Final = 5
+_LOOK_S: Final = 1.0
 _GONE_S: Final = 2.0
 """When the machine of a removed node is switched off, if it has not left by itself."""
 
@@ -99,7 +100,17 @@ class Operator:
         if self._caller is None:
             self._caller = Caller(self._world, "operator", patience_s=3.0)
             self._caller.start()
+            self._look()
         return self._caller
+
+    def _look(self) -> None:
+        """Give a node that was added again before it had left an empty disk."""
+        self._world.after(_LOOK_S, self._look)
+        leader = self._world.newest_leader()
+        if leader is not None and leader.engine is not None:
+            for member in leader.engine.configuration.members:
+                if self._world.nodes[member].is_removed and not self._world.nodes[member].is_up:
+                    self._prepare(member)
 
     def _prepare(self, node_id: int) -> None:
         """Have a machine that waits to be let in: a new one, or a removed one, emptied."""

@@ -216,6 +216,7 @@ class Bench:
         """The same, stopping at the moment of the win: nothing it sent has arrived."""
         for engine in self.engines.values():
             engine.heard_at = NEVER
+            engine.encouraged = (engine.node_id, NEVER)
         chosen = self.engines[node]
         chosen.election_deadline = NEVER
         self.now += 0.001

@@ -73,16 +73,18 @@ def test_no_minority_of_wrong_clocks_moves_the_stamp_out_of_the_range_of_the_rig
     assert min(right) <= stamp_ms <= max(right)
 
 
-@given(st.lists(walls, min_size=1, max_size=7), st.randoms())
-def test_whoever_asks_the_stamp_is_one_of_the_clocks_and_the_order_does_not_matter(
-    walls_ms: list[int], rng: Any
+@given(st.data())
+def test_no_wrong_clocks_take_the_stamp_beyond_every_right_one_whoever_is_heard(
+    data: st.DataObject,
 ) -> None:
-    stamp_ms = clocks(*walls_ms).wall_ms(NOW)
-    assert stamp_ms in walls_ms
-    assert sum(wall_ms < stamp_ms for wall_ms in walls_ms) <= (len(walls_ms) - 1) // 2
-    assert sum(wall_ms > stamp_ms for wall_ms in walls_ms) <= len(walls_ms) // 2
-    rng.shuffle(walls_ms)
-    assert clocks(*walls_ms).wall_ms(NOW) == stamp_ms
+    count = data.draw(st.sampled_from([1, 2, 3, 4, 5, 7]))
+    wrong = data.draw(st.integers(0, (count - 1) // 2))
+    right = [T0_MS + data.draw(st.integers(-50, 50)) for _ in range(count - wrong)]
+    all_ms = data.draw(st.permutations(right + [data.draw(walls) for _ in range(wrong)]))
+    heard = data.draw(st.integers(1, count))
+    stamp_ms = clocks(*all_ms[:heard], voters=count).wall_ms(NOW)
+    assert stamp_ms <= max(right), "time that ran ahead never returns"
+    assert (stamp_ms == 0) == (heard < count // 2 + 1) or min(all_ms) == 0
 
 
 @given(own=walls, other=walls)
@@ -125,6 +127,7 @@ def test_a_learners_clock_does_not_count() -> None:
     assert vitals.wall_ms(NOW) == T0_MS
     learner = vitals_of(T0_MS - 90_000, voters=(2, 3))
     learner.hear(2, report_of(T0_MS), NOW)
+    learner.hear(3, report_of(T0_MS), NOW)
     assert learner.wall_ms(NOW) == T0_MS
 
 
@@ -133,7 +136,7 @@ def test_a_clock_is_forgotten_with_its_connection() -> None:
     vitals.forget(2)
     vitals.forget(3)
     vitals.forget(9)
-    assert vitals.wall_ms(NOW) == T0_MS + 5
+    assert vitals.wall_ms(NOW) == 0, "one clock of three moves no time"
 
 
 def test_clocks_apart_are_named_with_their_distance() -> None:
