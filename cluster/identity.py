@@ -18,8 +18,10 @@ from cluster.wire import HANDSHAKE_MAX_BYTES, Decoder, WireError, encode
 
 IDENTITY_FILE = "identity"
 CLUSTER_ID_BYTES = 16
-_FORMAT = 2
-_FIELDS = {1: 6, 2: 7}
+_FORMAT = 3
+_ADDED: dict[int, list[object]] = {1: [0, []], 2: [[]], 3: []}
+"""What earlier versions lack at the end: the removal, the later voters."""
+_FIELDS = 8
 
 
 class BootstrapState(IntEnum):
@@ -45,6 +47,8 @@ class Identity:
         state: See `BootstrapState`.
         incarnation: Which start of this directory this is: 1, 2, 3, ...
         removed_at: Index of the entry that removed the node from its cluster, 0 if none did.
+        voters_now: The voters of the latest committed configuration that this node has recorded;
+            none as long as those the cluster was founded with are all there were.
     """
 
     node_id: int
@@ -53,11 +57,17 @@ class Identity:
     state: BootstrapState = BootstrapState.EMPTY
     incarnation: int = 0
     removed_at: int = 0
+    voters_now: tuple[int, ...] = ()
+
+    @property
+    def latest_voters(self) -> tuple[int, ...]:
+        """The voters as this directory knows them without its database."""
+        return self.voters_now or self.voters
 
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
         fields = [_FORMAT, self.node_id, list(self.voters), self.cluster_id]
-        fields += [int(self.state), self.incarnation, self.removed_at]
+        fields += [int(self.state), self.incarnation, self.removed_at, list(self.voters_now)]
         return encode(fields, HANDSHAKE_MAX_BYTES)
 
     @classmethod
@@ -74,14 +84,16 @@ class Identity:
         except WireError as error:
             raise ValueError(str(error)) from error
         version = fields[0] if fields else None
-        if fields is None or not isinstance(version, int) or len(fields) != _FIELDS.get(version):
+        added = _ADDED.get(version) if isinstance(version, int) else None
+        if fields is None or added is None or len(fields) + len(added) != _FIELDS:
             raise ValueError("cut short, or of another version")
-        # The first version knew of no removal.
-        _, node_id, voters, cluster_id, state, incarnation, removed_at = [*fields, 0][:7]
+        fields = [*fields, *added]
+        _, node_id, voters, cluster_id, state, incarnation, removed_at, voters_now = fields
         if not (
             isinstance(node_id, int)
             and isinstance(voters, list)
-            and all(isinstance(voter, int) for voter in voters)
+            and isinstance(voters_now, list)
+            and all(isinstance(voter, int) for voter in (*voters, *voters_now))
             and (cluster_id is None or isinstance(cluster_id, bytes))
             and isinstance(state, int)
             and isinstance(incarnation, int)
@@ -89,7 +101,8 @@ class Identity:
         ):
             raise ValueError("a field has the wrong type")
         known = BootstrapState(state)
-        return cls(node_id, tuple(voters), cluster_id, known, incarnation, removed_at)
+        now = tuple(voters_now)
+        return cls(node_id, tuple(voters), cluster_id, known, incarnation, removed_at, now)
 
 
 class SmallFiles(Protocol):

@@ -42,6 +42,9 @@ class MembershipUser(Protocol):
     def announce(self, standing: Standing) -> None:
         """Tell every connected peer, and every later one."""
 
+    def settled(self, configuration: Configuration) -> None:
+        """Hear of a committed configuration, own or a peer's, newer than the one before."""
+
     def removed(self, index: int) -> None:
         """Hear, once, that the entry `index` has made this node a member no longer."""
 
@@ -214,6 +217,7 @@ class Membership:
             self._left.update(dict.fromkeys(gone, known.index))
         for member in members:
             self._left.pop(member, None)
+        self._user.settled(known.configuration)
         self._tell()
         self._reach()
         if self._node_id in members:

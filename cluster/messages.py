@@ -9,7 +9,7 @@ every message, so a stale one is recognised and a newer one is learned from any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cluster.configuration import CONFIGURATION_MARK, Configuration, ConfigurationError
 
@@ -263,6 +263,13 @@ def _entries(value: object) -> list[tuple[bytes, int]]:
     return entries
 
 
+def _chunk(*fields: Any) -> SnapshotChunk:  # noqa: ANN401 - each was checked alone
+    chunk = SnapshotChunk(*fields)
+    if chunk.configuration_index > chunk.last_index:
+        raise PeerProtocolError("a snapshot with a configuration from beyond its end")
+    return chunk
+
+
 _Check = Callable[[object], object]
 _FORMS: dict[int, tuple[Callable[..., Message], tuple[_Check, ...]]] = {
     1: (AppendEntries, (_number, _number, _number, _number, _number, _entries, _flag)),
@@ -272,7 +279,7 @@ _FORMS: dict[int, tuple[Callable[..., Message], tuple[_Check, ...]]] = {
     5: (VoteRequest, (_number, _number, _number, _flag)),
     6: (VoteReply, (_number, _flag)),
     7: (
-        SnapshotChunk,
+        _chunk,
         (_number,) * 6 + (_bytes, _crc, _flag, _crc, _number, _configuration),
     ),
     8: (SnapshotReply, (_number, _number, _number, _number, _number, _flag)),
@@ -297,5 +304,6 @@ def decode(form: object) -> Message:
         raise PeerProtocolError("unknown message code")
     make, checks = known
     if len(form) != len(checks) + 1:
-        raise PeerProtocolError(f"{make.__name__} has {len(form) - 1} fields, not {len(checks)}")
+        name = make.__name__.strip("_")
+        raise PeerProtocolError(f"{name} has {len(form) - 1} fields, not {len(checks)}")
     return make(*[check(value) for check, value in zip(checks, form[1:], strict=True)])

@@ -29,7 +29,7 @@ from cluster.faults import (
 from cluster.identity import BootstrapState, Identity, load_identity, store_identity
 from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY, Disk
 from cluster.space import NOTHING_KEPT, Place, SpaceKeeper, SpaceLimits
-from cluster.watermark import HIGH_WATER_FILE, HighWater
+from cluster.watermark import HIGH_WATER_FILE, NOTE_FILE, HighWater, newer
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,9 @@ class Directory(Place, Protocol):
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a small file in place durably; blocks."""
+
+    def overwrite(self, name: str, content: bytes) -> None:
+        """Write a small file in place: it survives a kill, and perhaps a power cut."""
 
     def quarantine_database(self) -> Path:
         """Move the database aside, whole, and return where it is now."""
@@ -172,6 +175,7 @@ class Storage:
         self.disk.put(RAFT_META, AMNESIAC_KEY, b"1")
         self.disk.write()
         self.disk.sync()
+        self.write_mark(self.mark())  # a flag that is lost again must show, too
 
     def mark_diverged(self, text: str) -> str:
         """Record durably that this node's state is not the one a quorum has; blocks.
@@ -192,7 +196,6 @@ class Storage:
         self._quarantine(reason)
         self.disk = self._opened()
         self.forget("its database was damaged and moved aside")
-        self.write_mark(self.mark())
 
     def mark(self, *, last_index: int = 0, term: int = 0) -> HighWater:
         """Return the mark of everything written so far; to be stored once that is durable."""
@@ -201,11 +204,39 @@ class Storage:
 
     def write_mark(self, mark: HighWater) -> None:
         """Make a high-water mark durable; blocks, safe in a thread."""
+        self._insist(self._directory.replace, HIGH_WATER_FILE, mark)
+
+    def write_note(self, mark: HighWater, sequence: int) -> None:
+        """Note after a sync, and before anything is said of it, how far it went; takes no fsync.
+
+        Args:
+            mark: As captured before the sync; the end of the log and the term are only read by
+                people.
+            sequence: What the sync covered.
+        """
+        noted = HighWater(mark.incarnation, sequence, mark.last_index, mark.term)
+        self._insist(self._directory.overwrite, NOTE_FILE, noted)
+
+    def _insist(self, write: Callable[[str, bytes], None], name: str, mark: HighWater) -> None:
         try:
-            self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
+            write(name, mark.to_bytes())
         except DiskFullError:
             self.space.give_up()
-            self._directory.replace(HIGH_WATER_FILE, mark.to_bytes())
+            write(name, mark.to_bytes())
+
+    def note_voters(self, voters: tuple[int, ...]) -> None:
+        """Make the voters of a committed configuration durable, if they are others; blocks.
+
+        The database holds them as well; these are for the start that cannot read it.
+        """
+        identity = self.identity
+        if identity.state == BootstrapState.BOOTSTRAPPED and identity.latest_voters != voters:
+            changed = replace(identity, voters_now=voters)
+            try:
+                self.record(changed)
+            except DiskFullError:
+                self.space.give_up()
+                self.record(changed)
 
     def close(self) -> None:
         """Close the database and let go of the directory."""
@@ -270,7 +301,8 @@ class Storage:
 
     @property
     def _alone(self) -> bool:
-        return len(self.identity.voters) == 1
+        """Whether this node is the only voter: nobody could fill it up again."""
+        return self.identity.latest_voters == (self.identity.node_id,)
 
     def _quarantine(self, reason: str) -> None:
         noted = self._noted_damage() is not None
@@ -295,6 +327,7 @@ class Storage:
                 self.forget(lost)
             self.disk.sync()
             self.write_mark(self.mark())
+            self.write_note(self.mark(), self.disk.sequence)  # it finds its room from here on
         except BaseException:
             self.disk.close()
             raise
@@ -315,6 +348,7 @@ class Storage:
             mark = HighWater.from_bytes(content)
         except ValueError as error:
             return self._shared(f"{file} is damaged: {error}")
+        mark = newer(mark, self._directory.read(NOTE_FILE))
         if self.disk.sequence >= mark.sequence:
             return None
         return self._shared(

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from cluster.addresses import Address
 from cluster.checkup import Alarms, Checkup
-from cluster.configuration import Change
+from cluster.configuration import Change, Configuration
 from cluster.disk import RocksDisk
 from cluster.driver import Driver, Parts, ReplicaListener
 from cluster.engine import Engine
@@ -294,6 +294,13 @@ class Replica:
         """Have connections with exactly these nodes."""
         detours = self._config.peer_addresses
         self._transport.set_members({**addresses, **_only(detours, addresses)})
+
+    def settled(self, configuration: Configuration) -> None:
+        """Record the voters for a start that cannot read the database."""
+        try:
+            self._storage.note_voters(configuration.voters)
+        except StartError as error:
+            self._fail(str(error))
 
     def removed(self, index: int) -> None:
         """Record that this node is out, so that it never starts from here again."""

@@ -1,6 +1,7 @@
 """The one writer to stable storage: syncs in a thread, one at a time, newest covers all.
 
-What speaks of a written batch is held here until the sync that covers it has returned. A
+What speaks of a written batch is held here until the sync that covers it has returned, and
+until that is noted (`cluster.watermark`): a killed process remembers what it answered for. A
 sync is begun one callback after it was asked for, so that the leader's messages leave while
 its own disk still works.
 """
@@ -20,7 +21,7 @@ from cluster.recovery import Storage
 from cluster.watermark import HighWater
 
 MARK_INTERVAL_S = 1.0
-"""How late the high-water mark may be."""
+"""How late the durable high-water mark may be."""
 
 
 STOP_MAX_S = 5.0
@@ -145,23 +146,24 @@ class Syncer:
         if self._ended or self._syncing or self._wanted <= self._durable:
             return
         self._syncing = True
-        mark = self._user.capture_mark() if self._mark_is_due() else None
-        self._run(self._thread, self._sync, mark)
+        self._run(self._thread, self._sync, self._user.capture_mark(), self._mark_is_due())
 
     def _run(self, thread: ThreadPoolExecutor, act: Callable[..., None], *given: object) -> None:
         future = thread.submit(act, *given)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
-    def _sync(self, mark: HighWater | None) -> None:
+    def _sync(self, mark: HighWater, store: bool) -> None:
         """Run in the thread."""
         began_at = perf_counter()
         try:
             sequence = self._storage.disk.sync()
+            self._storage.write_note(mark, sequence)
         except Exception as error:  # noqa: BLE001 - whatever it is, the disk is lost
             self._call(self._user.disk_failed, str(error))
         else:
-            self._call(self._done, sequence, perf_counter() - began_at, mark)
+            seconds = perf_counter() - began_at
+            self._call(self._done, sequence, seconds, mark if store else None)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():

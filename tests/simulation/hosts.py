@@ -27,6 +27,7 @@ class Host:
         wall_offset_ms: Of its wall clock, besides.
         is_dark: It has no power.
         file_damaged: A bit of a small file has flipped, and nothing has read it yet.
+        note_lost: The power went, and no start since has said anew how far the disk had come.
         stalled_until: Syncs do not end before.
     """
 
@@ -39,7 +40,7 @@ class Host:
         self.directory.disk.log_records = options.wal_records
         self.rate = 1.0 + options.drift * (2 * rng.random() - 1)
         self.wall_offset_ms = int(options.wall_spread_s * 1000 * (2 * rng.random() - 1))
-        self.is_dark = self.file_damaged = False
+        self.is_dark = self.file_damaged = self.note_lost = False
         self.stalled_until = 0.0
         self.clock_rng = rng
         self._monotonic_s = 0.0
@@ -79,12 +80,23 @@ class Host:
 
     @property
     def marked(self) -> int:
-        """The last batch that its high-water mark speaks of."""
+        """The last batch that its durable high-water mark speaks of."""
         content = self.directory.read(HIGH_WATER_FILE)
         try:
             return 0 if content is None else HighWater.from_bytes(content).sequence
         except ValueError:
             return 0
+
+    @property
+    def notes_count(self) -> bool:
+        """Whether all that was answered for is noted where the next start looks for it."""
+        return not (self.note_lost or self.file_damaged)
+
+    @property
+    def is_damaged_past_the_mark(self) -> bool:
+        """A bit has flipped in what only the note speaks of, and nothing has read it yet."""
+        damaged = self.directory.disk._damaged_from
+        return damaged is not None and damaged > self.marked
 
     def sync_ends_at(self) -> float:
         """True time at which a sync that begins now ends."""

@@ -30,6 +30,8 @@ class Operator:
     def __init__(self, world: World) -> None:
         self._world = world
         self._caller: Caller | None = None
+        self._sizes: dict[int, int] = {}
+        """Node -> voters of the configuration it was seen to have last."""
         self._removals: dict[int, int] = {}
         """Node -> number of the operation that removed it last, unless it was wanted since."""
 
@@ -43,8 +45,18 @@ class Operator:
     @property
     def spare(self) -> int:
         """How many members may be forgetful at once, whichever configuration counts."""
-        sizes = [len(one.voters) for one in self._configurations()]
-        return (min(sizes, default=self._world.options.nodes) - 1) // 2
+        return (self._voters_least() - 1) // 2
+
+    def _voters_least(self) -> int:
+        """Voters of the smallest configuration that is, or may soon be, in force."""
+        for node_id, node in self._world.nodes.items():
+            if node.is_removed:
+                self._sizes.pop(node_id, None)
+            elif node.engine is not None and node.engine.configuration.voters:
+                self._sizes[node_id] = len(node.engine.configuration.voters)
+        calls = () if self._caller is None else self._caller.calls.values()
+        coming = sum(1 for call in calls if call.operation.what[0] == "remove")
+        return min(self._sizes.values(), default=self._world.options.nodes) - coming
 
     def forgetful(self, but: int = 0) -> int:
         """How many members may have forgotten, one node apart."""
@@ -66,7 +78,7 @@ class Operator:
             return "remove", rng.choice(learners)
         if len(voters) + len(learners) < _VOTERS_MAX and rng.random() < 0.6:
             return self._draw_new(configuration.members, rng)
-        if len(voters) >= 3 and self.forgetful() <= (len(voters) - 2) // 2:
+        if len(voters) >= 3 and self.forgetful() <= (self._voters_least() - 2) // 2:
             found = leader.node_id if rng.random() < 0.5 else rng.choice(voters)
             return ("remove", found) if found in voters else None
         return None

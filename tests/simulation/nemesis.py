@@ -147,9 +147,16 @@ class Nemesis:
 
     def _power(self, node_id: int, down_s: float) -> None:
         node = self.world.nodes[node_id]
-        if node.lose_power(self._chance()):
-            self.world.reached("unsynced writes lost")
+        self._cut_power(node, self._chance())
         self.world.after(down_s, node.mend)
+
+    def _cut_power(self, node: SimNode, chance: random.Random) -> None:
+        # A bit flipped in the last second and the power gone with the note of that second: what
+        # is left looks like a write that never ended. No node can tell, so it is left out.
+        if node.is_damaged_past_the_mark:
+            node.kill()
+        elif node.lose_power(chance):
+            self.world.reached("unsynced writes lost")
 
     def _draw_outage(self) -> tuple[Any, ...] | None:
         if self._rng.random() < 0.6:
@@ -163,8 +170,8 @@ class Nemesis:
         for node, down_s in zip(self.world.nodes.values(), downs, strict=False):
             if not power:
                 node.kill()
-            elif node.lose_power(chance):
-                self.world.reached("unsynced writes lost")
+            else:
+                self._cut_power(node, chance)
             self.world.after(down_s, node.mend)
 
     def _draw_pause(self) -> tuple[Any, ...]:
@@ -288,15 +295,20 @@ class Nemesis:
 
     def _flip(self, node_id: int, place: Any, kill: bool, down_s: float) -> None:
         node = self.world.nodes[node_id]
-        if not self._may_forget(node):
-            return
+        if not self._may_forget(node) or (place == "file" and node.is_damaged_past_the_mark):
+            return  # a second flip, in the note of what the first has hit, is out of bounds
         node.forgot = True
         node.hurts.add("flip")
         if kill:
             node.kill()
             self.world.after(down_s, node.mend)
-        # Damage to what the last second wrote is beyond what a node can notice by itself.
-        where = node.directory.flip(self._chance(), place, up_to=node.marked)
+        # What a killed process had answered for is noted, and nothing is out of bounds. Where
+        # the power went, so may the note have gone: only what the durable mark speaks of can be
+        # missed. (A node that runs on may lose its power yet: see `_cut_power`.)
+        up_to = None if node.notes_count else node.marked
+        where = node.directory.flip(self._chance(), place, up_to=up_to)
+        if node.is_damaged_past_the_mark:
+            self.world.reached("flip in the last second")
         node.file_damaged = node.file_damaged or "file" in where
         self.world.trace("flip", node_id, where)
 

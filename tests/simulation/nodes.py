@@ -140,7 +140,7 @@ class SimNode(Host):
     def _began(self) -> None:
         assert self.process is not None
         self._refusals = 0
-        self.file_damaged = False
+        self.file_damaged = self.note_lost = False
         self.hurts.discard("eio")
         if self.directory.disk.room_bytes is None:
             self.hurts.discard("full")
@@ -226,7 +226,7 @@ class SimNode(Host):
         self._wanted = False
         if self.process is not None:
             self._gone(silent=True)
-        self.is_dark = True
+        self.is_dark = self.note_lost = True
         lost = self.directory.lose_power(rng)
         self.world.trace("power", self.node_id, lost)
         return lost

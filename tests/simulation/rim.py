@@ -191,27 +191,28 @@ class SimSyncer:
         if self._ended or self._syncing or self._wanted <= self._durable:
             return
         self._syncing = True
-        mark = self._user.capture_mark() if self._mark_is_due() else None
+        mark, store = self._user.capture_mark(), self._mark_is_due()
         node = self._node
         # The device works on, whatever becomes of the process: what it has made durable is so.
         ends_at = node.sync_ends_at()
-        node.world.at(ends_at, self._synced, self._storage.disk.sequence, mark)
+        node.world.at(ends_at, self._synced, self._storage.disk.sequence, mark, store)
 
-    def _synced(self, covered: int, mark: HighWater | None) -> None:
+    def _synced(self, covered: int, mark: HighWater, store: bool) -> None:
         if not self._process.alive:
             return
         resumes_at = self._node.stalled_until
         if resumes_at > self._node.world.now:
-            self._node.world.at(resumes_at, self._synced, covered, mark)
+            self._node.world.at(resumes_at, self._synced, covered, mark, store)
             return
         disk: Any = self._storage.disk
         try:
             if self._node.world.parts.syncs:
                 disk.sync(covered)
+                self._storage.write_note(mark, covered)
         except (DiskFailedError, StartError) as error:
             self._tell(self._failed, str(error))
         else:
-            self._tell(self._done, covered, mark)
+            self._tell(self._done, covered, mark if store else None)
 
     def _tell(self, action: Callable[..., None], *arguments: object) -> None:
         self._process.at(self._node.world.now, action, *arguments)

@@ -18,7 +18,8 @@ that nothing of a dead process can reach the data. `directory.disk` is the one t
 Durability: a batch is durable once a `sync` that began after its `write` has returned. Who
 decides how long a sync takes remembers `disk.sequence` when it begins and calls
 `disk.sync(that)` when it ends; power may be lost in between. A `replace` of a small file is
-durable when it returns, unless `replaces_are_synced` was taken away (a planted bug).
+durable when it returns, unless `replaces_are_synced` was taken away (a planted bug). What
+`overwrite` writes survives a kill; a power loss leaves it, takes it back or tears it.
 
 Faults, while the node runs or is down; each has an effect when it is met:
 
@@ -101,6 +102,14 @@ class SimDirectory:
         if self.replaces_are_synced:
             self._safe_files[name] = content
 
+    def overwrite(self, name: str, content: bytes) -> None:
+        if self._replace_fails:
+            raise StartError(f"{self.path / name} cannot be used: Input/output error")
+        room, old = self.disk.room_bytes, self._files.get(name, b"")
+        if room is not None and room < len(content) - len(old):
+            raise DiskFullError(f"no space left on the disk of {self.path / name}: free some")
+        self._files[name] = content
+
     def quarantine_database(self) -> Path:
         self.quarantined.append(self.disk)
         room = self.disk.room_bytes
@@ -134,7 +143,13 @@ class SimDirectory:
     def lose_power(self, rng: random.Random) -> int:
         """Whatever was not synced may be gone; returns how many batches are."""
         self._locked = False
-        self._files = self._safe_files.copy()
+        files = self._safe_files.copy()
+        if self.replaces_are_synced:
+            for name in sorted(self._files):
+                old, new = files.get(name, b""), self._files[name]
+                if old != new:
+                    files[name] = _torn(old, new, rng)
+        self._files, self._safe_files = files, files.copy()
         return self.disk.lose_power(rng)
 
     def wipe(self) -> None:
@@ -181,3 +196,9 @@ class SimDirectory:
     def free(self) -> None:
         """There is room again. What has failed stays failed until the next opening."""
         self.disk.room_bytes = None
+
+
+def _torn(old: bytes, new: bytes, rng: random.Random) -> bytes:
+    """What is left of a file that was being overwritten: the old, the new, or some of each."""
+    written = rng.choice((0, len(new), rng.randrange(len(new) + 1)))
+    return new[:written] + old[written:]

@@ -44,6 +44,7 @@ class World:
         self.addresses: dict[int, Address] = {}
         self.told: list[Standing] = []
         self.removals: list[int] = []
+        self.settlements: list[tuple[int, ...]] = []
         cluster_id = None if state == EMPTY else CLUSTER
         self.identity = Identity(node_id, voters, cluster_id, state)
         time = lambda: self.now  # noqa: E731 - read at each call
@@ -55,6 +56,9 @@ class World:
 
     def announce(self, standing: Standing) -> None:
         self.told.append(standing)
+
+    def settled(self, configuration: Configuration) -> None:
+        self.settlements.append(configuration.voters)
 
     def removed(self, index: int) -> None:
         self.removals.append(index)

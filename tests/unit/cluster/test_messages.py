@@ -82,6 +82,12 @@ def test_what_is_no_message_is_refused(form: object) -> None:
         decode(form)
 
 
+def test_a_snapshot_with_a_configuration_from_beyond_its_end_is_refused() -> None:
+    chunk = SnapshotChunk(3, 18, 2, 0, 8, 3, b"data", 7, False, 7, 9, MEMBERS.to_bytes())
+    with pytest.raises(PeerProtocolError, match="beyond its end"):
+        decode(chunk.to_list())
+
+
 @pytest.mark.parametrize(
     "entries",
     [
