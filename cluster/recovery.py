@@ -13,9 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
-from cluster.condition import Condition
 from cluster.directory import DataDirectory
 from cluster.disk import RocksDisk
 from cluster.faults import (
@@ -26,9 +24,16 @@ from cluster.faults import (
     StartError,
     diverged_text,
 )
-from cluster.identity import BootstrapState, Identity, load_identity, store_identity
-from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY, Disk
-from cluster.space import NOTHING_KEPT, Place, SpaceKeeper, SpaceLimits
+from cluster.identity import (
+    IDENTITY_FILE,
+    BootstrapState,
+    Identity,
+    load_identity,
+    store_identity,
+)
+from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY
+from cluster.seams import Directory, OpenDisk, SyncedDisk
+from cluster.space import NOTHING_KEPT, SpaceKeeper, SpaceLimits
 from cluster.watermark import HIGH_WATER_FILE, NOTE_FILE, HighWater, newer
 
 _log = logging.getLogger(__name__)
@@ -36,65 +41,11 @@ _log = logging.getLogger(__name__)
 _NO_COPY = "a single node has no copy elsewhere, so nothing was changed"
 
 
-class SyncedDisk(Disk, Protocol):
-    """A disk with the part that runs in a thread (`cluster.disk.RocksDisk`)."""
-
-    @property
-    def sequence(self) -> int:
-        """Number of the last batch written; it survives a restart."""
-
-    @property
-    def condition(self) -> Condition:
-        """What has gone wrong since it was opened."""
-
-    before_write: Callable[[], None] | None
-    """Called before each batch is handed over: what it takes to make room."""
-
-    def sync(self) -> int:
-        """Make durable what is written; blocks, and returns the sequence it covers."""
-
-    def close(self) -> None:
-        """Close the database."""
-
-
 DIVERGED_FILE = "diverged"
 """Present once a quorum was seen to hold another state: the directory is evidence."""
 
 DAMAGED_FILE = "damaged"
 """Present and not empty: a run met bytes in the database that are not what was written."""
-
-OpenDisk = Callable[[Path, Sequence[str]], SyncedDisk]
-
-
-class Directory(Place, Protocol):
-    """What is asked of a data directory (`cluster.directory.DataDirectory`)."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is, for messages."""
-
-    @property
-    def database(self) -> Path:
-        """Where the database lives."""
-
-    @property
-    def has_database(self) -> bool:
-        """Whether there are files of a database."""
-
-    def read(self, name: str) -> bytes | None:
-        """Return a small file's content, None when there is none."""
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Put a small file in place durably; blocks."""
-
-    def overwrite(self, name: str, content: bytes) -> None:
-        """Write a small file in place: it survives a kill, and perhaps a power cut."""
-
-    def quarantine_database(self) -> Path:
-        """Move the database aside, whole, and return where it is now."""
-
-    def release(self) -> None:
-        """Let another process have the directory; may be called twice."""
 
 
 class Storage:
@@ -204,7 +155,7 @@ class Storage:
 
     def write_mark(self, mark: HighWater) -> None:
         """Make a high-water mark durable; blocks, safe in a thread."""
-        self._insist(self._directory.replace, HIGH_WATER_FILE, mark)
+        self._insist(self._directory.replace, HIGH_WATER_FILE, mark.to_bytes())
 
     def write_note(self, mark: HighWater, sequence: int) -> None:
         """Note after a sync, and before anything is said of it, how far it went; takes no fsync.
@@ -215,14 +166,15 @@ class Storage:
             sequence: What the sync covered.
         """
         noted = HighWater(mark.incarnation, sequence, mark.last_index, mark.term)
-        self._insist(self._directory.overwrite, NOTE_FILE, noted)
+        self._insist(self._directory.overwrite, NOTE_FILE, noted.to_bytes())
 
-    def _insist(self, write: Callable[[str, bytes], None], name: str, mark: HighWater) -> None:
+    def _insist(self, write: Callable[[str, bytes], None], name: str, content: bytes) -> None:
+        """Write a small file, if need be into the room of the ballast."""
         try:
-            write(name, mark.to_bytes())
+            write(name, content)
         except DiskFullError:
             self.space.give_up()
-            write(name, mark.to_bytes())
+            write(name, content)
 
     def note_voters(self, voters: tuple[int, ...]) -> None:
         """Make the voters of a committed configuration durable, if they are others; blocks.
@@ -232,11 +184,8 @@ class Storage:
         identity = self.identity
         if identity.state == BootstrapState.BOOTSTRAPPED and identity.latest_voters != voters:
             changed = replace(identity, voters_now=voters)
-            try:
-                self.record(changed)
-            except DiskFullError:
-                self.space.give_up()
-                self.record(changed)
+            self._insist(self._directory.replace, IDENTITY_FILE, changed.to_bytes())
+            self.identity = changed
 
     def close(self) -> None:
         """Close the database and let go of the directory."""

@@ -38,9 +38,10 @@ from cluster.joining import Joining, OwnAddresses
 from cluster.log import DamagedLog
 from cluster.membership import Membership
 from cluster.messages import Message
-from cluster.recovery import OpenDisk, Storage
+from cluster.recovery import Storage
 from cluster.replica_config import ReplicaConfig
 from cluster.rim import AsyncioRim, Rim
+from cluster.seams import OpenDisk
 from cluster.space import Room
 from cluster.tls import PeerTls
 from cluster.vitals import Report

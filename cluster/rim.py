@@ -17,7 +17,8 @@ from cluster.directory import DataDirectory
 from cluster.handshake import Standing
 from cluster.link import Limits
 from cluster.messages import Message
-from cluster.recovery import Directory, Storage
+from cluster.recovery import Storage
+from cluster.seams import Directory
 from cluster.syncer import Syncer, SyncUser
 from cluster.ticker import Ticker
 from cluster.tls import PeerTls

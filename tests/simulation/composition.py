@@ -15,8 +15,8 @@ from cluster.addresses import Address
 from cluster.configuration import Change
 from cluster.engine import Engine
 from cluster.interface import Status
-from cluster.recovery import SyncedDisk
 from cluster.replica import ReplicaConfig
+from cluster.seams import SyncedDisk
 from cluster.space import SpaceLimits
 from node.archive import DiskArchive
 from node.broker import Broker

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+BEGAN_AT = 1000.0
+"""True time at which every world begins, seconds."""
+
 
 class Fault(NamedTuple):
     """One fault.
 
     Attributes:
         number: Its place in the schedule it was recorded in.
-        at_s: Seconds since the start of the world.
+        at: True time, seconds; a world begins at `BEGAN_AT`.
         kind: See `tests.simulation.options.KINDS`.
         what: Whom it hits, and with what; plain values.
     """
 
     number: int
-    at_s: float
+    at: float
     kind: str
     what: tuple[Any, ...]
 
     def describe(self) -> str:
         """Say it in one line."""
         shown = ", ".join(f"{part:.3f}" if type(part) is float else str(part) for part in self.what)
-        return f"{self.number:4} at {self.at_s:7.3f} s: {self.kind} {shown}"
+        return f"{self.number:4} at {self.at - BEGAN_AT:7.3f} s: {self.kind} {shown}"

@@ -37,7 +37,6 @@ class Nemesis:
         self.schedule = schedule
         self.injected: list[Fault] = []
         self._rng = world.rng("nemesis")
-        self._began_at = world.now
         self._over = False
         self._operator = Operator(world)
         self._draws: dict[str, Draw] = {kind: getattr(self, f"_draw_{kind}") for kind in KINDS}
@@ -49,7 +48,7 @@ class Nemesis:
         """Begin."""
         if self.schedule is not None:
             for fault in self.schedule:
-                self.world.at(self._began_at + fault.at_s, self._inject, fault)
+                self.world.at(fault.at, self._inject, fault)
         elif self.world.options.kinds:
             self.world.after(1.0 + self._wait_s(), self._next)
 
@@ -64,7 +63,7 @@ class Nemesis:
         what = self._draws[kind]()
         if what is not None:
             number = len(self.injected)
-            self._inject(Fault(number, world.now - self._began_at, kind, what))
+            self._inject(Fault(number, world.now, kind, what))
         world.after(self._wait_s(), self._next)
 
     def _inject(self, fault: Fault) -> None:

@@ -106,11 +106,14 @@ class SimNode(Host):
     def may_have_forgotten(self) -> bool:
         """Its disk was replaced or damaged, and no leader has filled it up again."""
         engine = self.engine
-        if self.forgot and engine is not None and not engine.amnesiac and not self.is_damaged:
+        return self.forgot and (engine is None or engine.amnesiac or self.is_damaged)
+
+    def look(self) -> None:
+        """Take note, now and then, that it has got well."""
+        if self.forgot and not self.may_have_forgotten:
             self.forgot = False
             self.hurts.discard("flip")
             self._fatals = 0
-        return self.forgot
 
     # ------------------------------------------------------------------------------ life
 

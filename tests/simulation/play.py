@@ -136,11 +136,13 @@ class _Game:
         self._pass(chaos_s)
 
     def _pass(self, seconds: float) -> None:
-        """Let time pass, looking at the invariants once a second."""
+        """Let time pass, looking at nodes and invariants once a second."""
         world = self.world
         end = world.now + seconds
         while world.now < end:
             world.run_until(min(end, world.now + 1.0))
+            for node in world.nodes.values():
+                node.look()
             for invariant in world.invariants:
                 invariant.sampled()
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.faults import DiskFailedError, StartError
 from cluster.link import Limits
 from cluster.messages import Message
-from cluster.recovery import Directory, Storage
+from cluster.recovery import Storage
+from cluster.seams import Directory
 from cluster.state import LEADER
 from cluster.syncer import MARK_INTERVAL_S, SyncUser
 from cluster.transport import Address, PeerHandler

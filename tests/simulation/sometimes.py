@@ -53,6 +53,7 @@ MUST_REACH: Final[Mapping[str, str]] = MappingProxyType(
         "killed within a turn": "nodes",
         "disk full on the leader": _NEMESIS,
         "bit flip detected": _WATCH,
+        "flip in the last second": _NEMESIS,
         "clock jump on the leader": _NEMESIS,
         # what clients are told
         "UNKNOWN_OUTCOME answered": _CLIENTS,

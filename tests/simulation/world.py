@@ -21,6 +21,7 @@ from cluster.state import LEADER
 from node.broker import Broker
 from statemachine import Machine
 from tests.simulation.composition import client_address
+from tests.simulation.faults import BEGAN_AT
 from tests.simulation.history import History
 from tests.simulation.links import ClientLink, ClientUser, dial
 from tests.simulation.network import Network
@@ -86,7 +87,7 @@ class World:
         self.seed = seed
         self.options = options or Options.drawn(seed)
         self.parts = parts or Parts()
-        self.now = 1000.0
+        self.now = BEGAN_AT
         self.soon: deque[tuple[Process, Action, tuple[object, ...]]] = deque()
         self.sometimes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -129,7 +130,7 @@ class World:
         """Count an interesting state."""
         self.sometimes[name] += 1
         if self.recent is not None:
-            self.recent.append(f"{self.now - 1000:.6f} reached: {name}")
+            self.recent.append(f"{self.now - BEGAN_AT:.6f} reached: {name}")
 
     def trace(self, *what: object) -> None:
         """Take part of the history into its digest: numbers as they are, texts by checksum."""
@@ -146,7 +147,7 @@ class World:
             digest = hash((digest, number))
         self._digest = digest
         if self.recent is not None:
-            self.recent.append(f"{self.now - 1000:.6f} {' '.join(map(str, what))}")
+            self.recent.append(f"{self.now - BEGAN_AT:.6f} {' '.join(map(str, what))}")
 
     def fold(self, number: int) -> None:
         """Take a number into the digest, without a line of text."""
@@ -230,11 +231,12 @@ class World:
         heap, soon, pop, digest_of = self._heap, self.soon, heapq.heappop, hash
         while heap and heap[0][0] <= when:
             at, _, process, action, arguments = pop(heap)
-            if process is not None and not process.takes(action, arguments):
-                continue
+            if process is not None:
+                if not process.takes(action, arguments):
+                    continue
+                self._digest = digest_of((self._digest, at))
             if at > self.now:  # noqa: PLR1730 - once per event: `max` costs twice as much
                 self.now = at
-            self._digest = digest_of((self._digest, at))
             self.events += 1
             try:
                 action(*arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.disk import RocksDisk
-from cluster.recovery import SyncedDisk
+from cluster.seams import SyncedDisk
 from tests.support.sim_directory import SimDirectory
 
 FAMILIES = ("pending", "metadata")

@@ -48,7 +48,7 @@ from tests.support.sim_disk import DISK_BYTES, Place, SimDisk
 
 
 class SimDirectory:
-    """One node's data directory: a `cluster.recovery.Directory`.
+    """One node's data directory: a `cluster.seams.Directory`.
 
     Args:
         families: Names of the machine's families.

@@ -45,7 +45,7 @@ DISK_BYTES = 100 << 30
 
 
 class SimDisk:
-    """One node's database: a `cluster.recovery.SyncedDisk`.
+    """One node's database: a `cluster.seams.SyncedDisk`.
 
     Args:
         families: Names of the machine's families.

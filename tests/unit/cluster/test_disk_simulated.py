@@ -16,6 +16,7 @@ from cluster.faults import (
 )
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
+from cluster.watermark import HIGH_WATER_FILE, NOTE_FILE, HighWater, newer
 from tests.support.sim_directory import SimDirectory
 from tests.support.sim_disk import SimDisk
 
@@ -120,6 +121,55 @@ def test_a_small_file_that_was_not_synced_is_the_old_one_after_a_power_loss(
     assert directory.read("high_water") == b"old"
 
 
+def noted(directory: SimDirectory) -> int:
+    """Write and sync ten batches of which only the note speaks; return the last."""
+    storage = open_storage(directory)
+    write(directory.disk, *range(10))
+    sequence = directory.disk.sync()
+    storage.write_note(storage.mark(), sequence)
+    return sequence
+
+
+def test_a_flip_after_a_kill_in_what_only_the_note_speaks_of_is_noticed(
+    directory: SimDirectory,
+) -> None:
+    last = noted(directory)
+    directory.kill()
+    directory.disk._damaged_from = last
+    storage = open_storage(directory)
+    assert held(directory.disk) == list(range(9))
+    assert storage.amnesiac
+
+
+def test_a_power_cut_keeps_loses_or_tears_a_note_and_never_the_mark() -> None:
+    found: set[str] = set()
+    for seed in range(40):
+        made = SimDirectory(FAMILIES)
+        storage = open_storage(made)
+        storage.record(
+            replace(storage.identity, cluster_id=bytes(16), state=BootstrapState.BOOTSTRAPPED)
+        )
+        storage.close()
+        last = noted(made)
+        mark, note = made.read(HIGH_WATER_FILE), made.read(NOTE_FILE)
+        assert mark is not None
+        assert note is not None
+        made.lose_power(random.Random(seed))
+        assert made.read(HIGH_WATER_FILE) == mark
+        left = made.read(NOTE_FILE)
+        counts = newer(HighWater.from_bytes(mark), left)
+        if left == note:
+            found.add("kept")
+            assert counts.sequence == last
+        else:
+            found.add("torn" if left else "lost")
+            assert counts == HighWater.from_bytes(mark)
+        storage = open_storage(made)
+        assert not storage.amnesiac, "nothing was damaged"
+        assert held(made.disk) == list(range(10))
+    assert found == {"kept", "torn", "lost"}
+
+
 def test_the_disk_of_a_dead_process_refuses_every_call(directory: SimDirectory) -> None:
     stale = directory.open_disk(directory.database, FAMILIES)
     write(stale, 1)
@@ -222,13 +272,17 @@ def test_a_flip_in_a_small_file_is_noticed(directory: SimDirectory) -> None:
         except DiskDamagedError:
             outcomes.add(("refused", said.split()[-1]))
         directory.release()
-        files["high_water"] = directory._files["high_water"]
+        files |= {name: directory._files[name] for name in (HIGH_WATER_FILE, NOTE_FILE)}
         directory._files = directory._safe_files = files
         storage = open_storage(directory)
         storage.disk.delete("raft_meta", b"amnesiac")
         storage.disk.write()
         storage.close()
-    assert outcomes == {("refused", "identity"), ("amnesiac", "high_water")}
+    assert outcomes == {
+        ("refused", "identity"),
+        ("amnesiac", HIGH_WATER_FILE),
+        ("unnoticed", NOTE_FILE),  # it looks like one that a power cut tore: the mark counts
+    }
 
 
 def test_a_failed_sync_ends_the_process_and_not_the_data(directory: SimDirectory) -> None:

@@ -24,7 +24,7 @@ from cluster.faults import (
 )
 from cluster.identity import BootstrapState, Identity, load_identity, store_identity
 from cluster.recovery import Storage
-from cluster.watermark import HighWater
+from cluster.watermark import NOTE_FILE, HighWater, newer
 from cluster.wire import encode
 
 ID = bytes(range(16))
@@ -38,6 +38,7 @@ identities = st.builds(
     st.sampled_from(BootstrapState),
     st.integers(0, 2**40),
     st.integers(0, 2**40),
+    st.lists(st.integers(0, 2**32), max_size=9).map(tuple),
 )
 numbers = st.integers(0, 2**64 - 1)
 marks = st.builds(HighWater, numbers, numbers, numbers, numbers, st.binary(max_size=40))
@@ -130,9 +131,23 @@ def test_a_file_of_the_first_version_is_read(directory: DataDirectory) -> None:
     )
 
 
+def test_a_file_of_the_second_version_is_read(directory: DataDirectory) -> None:
+    directory.replace("identity", encode([2, 2, [1, 2, 3], ID, 2, 7, 0]))
+    loaded = load_identity(directory, 2, VOTERS)
+    assert loaded == Identity(2, VOTERS, ID, BootstrapState.BOOTSTRAPPED, 7)
+    assert loaded.latest_voters == VOTERS
+
+
 @pytest.mark.parametrize(
     "fields",
-    [[1, 2, [1], ID, 2, 7, 0], [2, 2, [1], ID, 2, 7], [3, 2, [1], ID, 2, 7, 0], [], [None]],
+    [
+        [1, 2, [1], ID, 2, 7, 0],
+        [2, 2, [1], ID, 2, 7],
+        [3, 2, [1], ID, 2, 7, 0],
+        [4, 2, [1], ID, 2, 7, 0, []],
+        [],
+        [None],
+    ],
 )
 def test_a_file_of_another_version_is_refused(fields: list[object]) -> None:
     with pytest.raises(ValueError, match="another version"):
@@ -272,6 +287,129 @@ def test_a_single_node_goes_on_without_a_mark_when_it_was_removed(tmp_path: Path
     storage.close()
 
 
+@pytest.mark.parametrize("lose", [remove_database, raise_mark, damage_mark, damage_database])
+def test_a_single_node_that_grew_has_copies_elsewhere(tmp_path: Path, lose: object) -> None:
+    bootstrapped(tmp_path, voters=[1])
+    record_voters(tmp_path, (1,), (1, 2, 3))
+    assert callable(lose)
+    lose(tmp_path)
+    storage = open_storage(tmp_path, voters=[1])
+    assert storage.amnesiac
+    storage.close()
+
+
+@pytest.mark.parametrize("lose", [remove_database, raise_mark, damage_mark, damage_database])
+def test_the_last_node_of_a_cluster_that_shrank_refuses_like_a_single_one(
+    tmp_path: Path, lose: object
+) -> None:
+    bootstrapped(tmp_path)
+    record_voters(tmp_path, VOTERS, (1,))
+    assert callable(lose)
+    lose(tmp_path)
+    with pytest.raises(DiskDamagedError, match=r"a single node has no copy elsewhere"):
+        open_storage(tmp_path)
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_learner_of_a_single_voter_is_not_alone(tmp_path: Path) -> None:
+    bootstrapped(tmp_path, voters=())
+    record_voters(tmp_path, (), (2,))
+    damage_database(tmp_path)
+    storage = open_storage(tmp_path, voters=())
+    assert storage.amnesiac
+    storage.close()
+
+
+def record_voters(path: Path, founders: Sequence[int], voters: tuple[int, ...]) -> None:
+    storage = open_storage(path, founders)
+    storage.note_voters(voters)
+    storage.close()
+
+
+def test_voters_are_written_when_they_change_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrapped(tmp_path)
+    storage = open_storage(tmp_path)
+    written: list[str] = []
+    replace_file = DataDirectory.replace
+
+    def watched(directory: DataDirectory, name: str, content: bytes) -> None:
+        written.append(name)
+        replace_file(directory, name, content)
+
+    monkeypatch.setattr(DataDirectory, "replace", watched)
+    storage.note_voters(VOTERS)
+    assert written == []
+    storage.note_voters((1, 3))
+    storage.note_voters((1, 3))
+    assert written == ["identity"]
+    storage.close()
+
+
+def test_the_newer_of_mark_and_note_counts_and_a_torn_note_does_not() -> None:
+    mark, note = HighWater(7, 100, 90, 3, b"vote"), HighWater(7, 140, 120, 3)
+    assert newer(mark, note.to_bytes()) == note
+    assert newer(mark, None) == mark
+    assert newer(mark, HighWater(7, 99).to_bytes()) == mark
+    assert newer(mark, HighWater(6, 500).to_bytes()) == mark, "of a start before this mark"
+    whole = note.to_bytes()
+    older = HighWater(7, 130, 110, 3).to_bytes()
+    for cut in range(1, len(whole)):
+        assert newer(mark, whole[:cut]) == mark
+        torn = newer(mark, whole[:cut] + older[cut:])
+        assert torn in {mark, note, HighWater(7, 130, 110, 3)}
+
+
+def test_a_note_is_overwritten_in_place_and_takes_no_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    inode = (tmp_path / NOTE_FILE).stat().st_ino
+
+    def no_fsync(_handle: int) -> None:
+        raise AssertionError("an fsync for a note")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", no_fsync)
+        for sequence in range(100):
+            storage.write_note(storage.mark(last_index=sequence, term=1), sequence)
+    found = (tmp_path / NOTE_FILE).read_bytes()
+    assert HighWater.from_bytes(found) == HighWater(1, 99, 99, 1)
+    assert (tmp_path / NOTE_FILE).stat().st_ino == inode
+    storage.close()
+    with pytest.raises(StartError, match="let go of"):
+        storage.write_note(HighWater(1, 1), 1)
+
+
+def test_a_note_finds_room_where_the_ballast_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    given: list[bool] = []
+    pwrite = os.pwrite
+
+    def full(handle: int, content: bytes, offset: int) -> int:
+        if not given:
+            raise OSError(28, "No space left on device")
+        return pwrite(handle, content, offset)
+
+    monkeypatch.setattr(storage.space, "give_up", lambda: given.append(True))
+    monkeypatch.setattr("os.pwrite", full)
+    storage.write_note(HighWater(1, 7), 9)
+    assert HighWater.from_bytes((tmp_path / NOTE_FILE).read_bytes()).sequence == 9
+    storage.close()
+
+
+def test_an_amnesia_flag_that_is_lost_again_shows(tmp_path: Path) -> None:
+    bootstrapped(tmp_path)
+    storage = open_storage(tmp_path)
+    storage.forget("a story")
+    mark = HighWater.from_bytes((tmp_path / "high_water").read_bytes())
+    assert mark.sequence == storage.disk.sequence
+    storage.close()
+
+
 def test_the_message_of_a_loss_names_both_numbers(tmp_path: Path) -> None:
     bootstrapped(tmp_path, voters=[1])
     raise_mark(tmp_path)
@@ -327,8 +465,9 @@ def test_the_flag_is_durable_before_the_mark_comes_down(
     storage.close()
 
 
+@pytest.mark.parametrize("noted", [False, True], ids=["marked", "noted"])
 def test_random_damage_of_the_log_is_noticed_or_harmless(
-    tmp_path: Path, rng: random.Random
+    tmp_path: Path, rng: random.Random, noted: bool
 ) -> None:
     """A flipped bit anywhere in the write-ahead log: a shorter prefix is never silent."""
     path = tmp_path / "data"
@@ -337,8 +476,11 @@ def test_random_damage_of_the_log_is_noticed_or_harmless(
     for number in range(40):
         storage.disk.put("pending", b"%d" % number, b"x" * 50)
         storage.disk.write()
-    storage.disk.sync()
-    storage.write_mark(storage.mark())
+    sequence = storage.disk.sync()
+    if noted:  # killed before the mark was due
+        storage.write_note(storage.mark(), sequence)
+    else:
+        storage.write_mark(storage.mark())
     log = max((path / "db").glob("*.log"), key=lambda file: file.stat().st_size)
     files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     storage.close()

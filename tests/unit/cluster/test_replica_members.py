@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from cluster.configuration import AddLearner, Change, ChangeRefusal, Promote, Remove
-from cluster.faults import RemovedError
+from cluster.faults import DiskDamagedError, RemovedError
 from cluster.identity import Identity
 from cluster.interface import Timing
 from cluster.recovery import Storage
@@ -103,6 +103,52 @@ async def test_a_single_node_grows_and_the_newcomer_is_amnesiac_before_it_says_w
     assert recorded == [True]
     await cluster.agree()
     assert two.status.voters == (1, 2)
+
+
+async def test_a_single_node_that_grew_is_filled_up_when_its_database_is_damaged(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(3)
+    for node_id in (2, 3):
+        await let_in(cluster, node_id)
+    await cluster.submit(3)
+    await cluster.agree()
+    first = cluster.members[0]
+    await cluster.until(lambda: voters_recorded(first) == (1, 2, 3), "a record of the voters")
+    await first.stop()
+    (first.directory / "db" / "CURRENT").write_text("junk\n")
+    await first.start()
+    assert first.amnesiac
+    await cluster.until(lambda: not first.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_the_last_voter_of_a_cluster_that_shrank_keeps_its_damaged_copy(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(3)
+    last = await cluster.leader()
+    for member in [one for one in cluster.members if one is not last]:
+        await changed(cluster, Remove(member.node_id))
+        await cluster.until(partial(getattr, member.heard, "removed_at"), "news of its removal")
+        await member.stop()
+    await cluster.until(
+        lambda: voters_recorded(last) == (last.node_id,), "a record of the only voter"
+    )
+    await last.stop()
+    (last.directory / "db" / "CURRENT").write_text("junk\n")
+    with pytest.raises(DiskDamagedError, match="a single node has no copy elsewhere"):
+        await last.start()
+    assert not (last.directory / "quarantine").exists()
+
+
+def voters_recorded(member: Member) -> tuple[int, ...]:
+    """The voters as the directory knows them without the database."""
+    return Identity.from_bytes((member.directory / "identity").read_bytes()).latest_voters
 
 
 async def test_a_learner_comes_in_by_a_snapshot_with_the_members_as_of_its_index(

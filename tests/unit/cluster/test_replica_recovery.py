@@ -23,6 +23,7 @@ from cluster.faults import (
 from cluster.identity import Identity
 from cluster.messages import Message, PreVote
 from cluster.recovery import Storage
+from cluster.watermark import NOTE_FILE, HighWater
 from tests.support.peer_counter import FAMILY, Cluster, Member
 from tests.support.ports import free_ports
 
@@ -112,6 +113,57 @@ async def test_a_damaged_log_below_the_mark_makes_an_amnesiac(make_cluster: Make
     assert damaged.amnesiac
     await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
     await cluster.agree()
+
+
+async def test_a_flip_in_the_last_batch_of_a_killed_node_makes_an_amnesiac(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncer, "MARK_INTERVAL_S", 1000.0)  # no mark comes to its help
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(30)
+    await cluster.agree()
+    damaged = cluster.members[2]
+    disk = damaged.live._storage.disk
+
+    def noted() -> int:
+        return HighWater.from_bytes((damaged.directory / NOTE_FILE).read_bytes()).sequence
+
+    await cluster.until(lambda: noted() == disk.sequence, "a note of the last batch")
+    marked = HighWater.from_bytes((damaged.directory / "high_water").read_bytes())
+    assert marked.sequence < noted(), "the mark is late"
+    live = max((damaged.directory / "db").glob("*.log"), key=lambda file: file.stat().st_size)
+    copy = damaged.directory.with_name("copy")
+    shutil.copytree(damaged.directory, copy)  # before closing flushes it into a table
+    damaged.kill()
+    shutil.rmtree(damaged.directory)
+    copy.rename(damaged.directory)
+    content = bytearray(live.read_bytes())
+    content[-3] ^= 1
+    live.write_bytes(content)
+    await damaged.start()
+    assert damaged.amnesiac
+    await cluster.until(lambda: not damaged.amnesiac, "the end of amnesia")
+    await cluster.agree()
+
+
+async def test_nothing_leaves_before_the_sync_is_noted(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster()
+    await cluster.start()
+    await cluster.submit(3)
+    leader = await cluster.leader()
+
+    def refuse(*_given: object) -> None:
+        raise DiskFullError("no space left on the disk")
+
+    monkeypatch.setattr(Storage, "write_note", refuse)
+    leader.live.propose(b"unsaid", None, "unsaid")
+    await cluster.until(
+        lambda: all(member.heard.fatal_text for member in cluster.members), "the end of all nodes"
+    )
+    assert "unsaid" not in leader.heard.applied_contexts
 
 
 async def test_a_damaged_database_is_moved_aside_and_the_node_is_filled_up(
