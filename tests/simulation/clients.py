@@ -46,9 +46,9 @@ _OPTIONS: Final[tuple[dict[str, int], ...]] = (
 )
 """Small bounds, so that a task meets its end within the time of a world."""
 
-_BURSTS: Final = (1, 3, 4)
+_BURSTS: Final = (1, 4, 6)
 """Operations that one client sends at once."""
-_OPEN_MAX: Final = 6
+_OPEN_MAX: Final = 8
 """Operations of one client that may be open before it rests."""
 _KNOWN_MAX: Final = 60
 _ID_VERSION: Final = 7 << 76

@@ -111,7 +111,7 @@ class Options:
         """Draw the options of a seed."""
         rng = random.Random(f"options {seed}")
         pick = rng.choice
-        nodes = pick((1, 3, 3, 3, 3, 3, 3, 5, 5, 3))
+        nodes = pick((1, 1, 3, 3, 3, 3, 3, 3, 3, 5))
         harsh = nodes > 1 and rng.random() < 0.1
         return cls(
             nodes=nodes,
@@ -137,7 +137,7 @@ class Options:
             wall_spread_s=pick((0.0, 0.5, 1.5)),
             clients=pick((2, 3, 5)),
             workers=pick((2, 3, 5)),
-            operations_per_s=pick((18.0, 20.0, 20.0, 30.0)),
+            operations_per_s=pick((20.0, 20.0, 24.0, 30.0)),
             crash_points=rng.random() < 0.5,
             timing=_timing(rng),
         )
@@ -145,7 +145,7 @@ class Options:
 
 def _timing(rng: random.Random) -> Timing:
     pick = rng.choice
-    slow = pick((1.0, 1.0, 2.0))
+    slow = pick((1.0, 2.0, 2.0))
     return Timing(
         election_min_s=0.4 * slow,
         election_max_s=0.8 * slow,
