@@ -111,7 +111,12 @@ def join_entry(now_ms: int, spliced: Sequence[bytes]) -> bytes:
 
 
 def encode_internal(command: c.InternalCommand) -> bytes:
-    """Return the spliced bytes of a command of the leader's own."""
+    """Return the spliced bytes of a command of the leader's own.
+
+    Raises:
+        Invalid: A setting is unknown or out of range. The leader applies the command as it
+            made it and everybody else what these bytes decode to: they must be the same.
+    """
     type_: c.CommandType
     body: list[object]
     match command:
@@ -125,6 +130,7 @@ def encode_internal(command: c.InternalCommand) -> bytes:
             type_, body = c.CommandType.RETIRE, [0, list(command.task_ids)]
         case c.ChangeSettings():
             type_, body = c.CommandType.SETTINGS, [0, dict(command.changes), command.is_seed]
+            validation.change_settings(body)
     return command_prefix(type_, "", "") + pack(body)
 
 

@@ -372,3 +372,11 @@ def test_kinds_are_shared_and_the_order_of_options_does_not_matter() -> None:
 def test_a_principal_out_of_bounds_is_refused(principal: Any) -> None:
     with pytest.raises(Invalid, match="principal"):
         decode_command(CommandType.RELEASE, body(1, ID, 5), namespace="n", principal=principal)
+
+
+@pytest.mark.parametrize("change", [("lease_ms", -1), ("no_such_setting", 1)])
+def test_a_leader_does_not_make_settings_that_its_followers_would_not_read(
+    change: tuple[str, int],
+) -> None:
+    with pytest.raises(Invalid, match=change[0]):
+        encode_internal(ChangeSettings((change,), is_seed=True))
