@@ -50,11 +50,14 @@ class Facts(NamedTuple):
         node_id: Whose it is, None when it names no node.
         begins: From when it is good.
         ends: Until when.
+        hosts: Host names and IP addresses it is good for, in lower case; clients check
+            them, peers do not.
     """
 
     node_id: int | None
     begins: datetime.datetime
     ends: datetime.datetime
+    hosts: frozenset[str] = frozenset()
 
 
 def node_uri(node_id: int) -> str:
@@ -118,6 +121,7 @@ def issue(
         CertificateError: There is no authority, the node has files already, or an address
             is none.
     """
+    _expect_authority(directory)
     authority = _read(directory / AUTHORITY_CERTIFICATE)[0]
     authority_key = _read_key(directory / AUTHORITY_KEY)
     if authority.public_key() != authority_key.public_key():
@@ -150,12 +154,37 @@ def read_facts(path: Path) -> Facts:
         CertificateError: It cannot be read, or is none.
     """
     certificate = _read(path)[0]
+    uris: list[str] = []
+    hosts: list[str] = []
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        uris = []
-    return Facts(node_of(uris), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        pass
+    else:
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        hosts = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+        hosts += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return Facts(
+        node_of(uris),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        frozenset(hosts),
+    )
+
+
+def _expect_authority(directory: Path) -> None:
+    """Say what to do where a file of the authority is missing."""
+    certificate, key = directory / AUTHORITY_CERTIFICATE, directory / AUTHORITY_KEY
+    if not certificate.exists() and not key.exists():
+        raise CertificateError(
+            f"there is no authority in {directory}: make one first with "
+            f"'tq-node certificates authority {directory}'"
+        )
+    for path in (certificate, key):
+        if not path.exists():
+            raise CertificateError(
+                f"{path} is missing, half of the authority: issue where both files are"
+            )
 
 
 def _builder(

@@ -85,6 +85,8 @@ class Checkup:
         self._machine = machine
         self._interval_s = interval_s
         self._user = user
+        self._noted = 0
+        """Entry of the last checkpoint that was compared."""
         self._due_at = float("-inf")
         self._handover_at = float("-inf")
         self._seen: dict[str, int] = {}
@@ -115,7 +117,8 @@ class Checkup:
     def applied(self) -> None:
         """Compare the machine's checkpoint, if it has made one since the last time."""
         index, digest = self._machine.digest_chain
-        if index > self.vitals.checkpoint:
+        if index > self._noted:
+            self._noted = index
             disagreement = self.vitals.note_checkpoint(index, digest)
             self._user.say_report(self.vitals.report())
             self._judge(disagreement)

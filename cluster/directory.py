@@ -13,6 +13,7 @@ quarantine/    damaged databases, moved aside and never deleted
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from datetime import UTC, datetime
@@ -103,7 +104,10 @@ class DataDirectory:
             StartError: The system refused.
         """
         target, draft = self.path / name, self.path / f"{name}.new"
+        opened = self._open_files.pop(name, None)
         try:
+            if opened is not None:
+                os.close(opened)  # of the file that goes
             with draft.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -113,14 +117,19 @@ class DataDirectory:
         except OSError as error:
             raise open_error(target, str(error)) from error
 
-    def overwrite(self, name: str, content: bytes) -> None:
-        """Write a small file in place, without an fsync, for microseconds.
+    def overwrite(
+        self, name: str, content: bytes, *, at_bytes: int = 0, durable: bool = False
+    ) -> None:
+        """Write into a small file in place: it takes no room but the first time.
 
-        It survives this process; a power cut may lose or tear it. Not for two threads at once.
+        Not durable, it takes microseconds and survives this process; a power cut may lose or
+        tear it. Not for two threads at once.
 
         Args:
             name: Of the file, which stays open.
-            content: Always of the same length.
+            content: What to write; always the same places.
+            at_bytes: Where it begins.
+            durable: Return when it is, after an fsync.
 
         Raises:
             StartError: The system refused.
@@ -132,7 +141,9 @@ class DataDirectory:
             if handle is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 handle = self._open_files[name] = os.open(self.path / name, flags, 0o600)
-            os.pwrite(handle, content, 0)
+            _write_whole(handle, content, at_bytes)
+            if durable:
+                os.fdatasync(handle)
         except OSError as error:
             raise open_error(self.path / name, str(error)) from error
 
@@ -159,8 +170,10 @@ class DataDirectory:
         Raises:
             StartError: The system does not say.
         """
+        if not self._locked:
+            raise StartError(f"{self.path} was let go of")
         try:
-            found = os.statvfs(self.path)
+            found = os.fstatvfs(self._lock)  # by a path it would take three times as long
         except OSError as error:
             raise open_error(self.path, str(error)) from error
         return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
@@ -217,6 +230,11 @@ def _refuse_foreign(path: Path) -> None:
             f"the data directory {path} holds files that are not a node's "
             f"({min(names)!r}, ...): give this node a directory of its own"
         )
+
+
+def _write_whole(handle: int, content: bytes, at_bytes: int) -> None:
+    if os.pwrite(handle, content, at_bytes) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _has_files(path: Path) -> bool:

@@ -111,7 +111,7 @@ class RocksDisk:
 
     Attributes:
         condition: What has gone wrong since it was opened.
-        before_write: Called before each batch is handed over; makes room.
+        before_write: Called with the size of each batch before it is handed over; makes room.
 
     Raises:
         StartError: What is wrong with the directory, in one sentence.
@@ -121,7 +121,7 @@ class RocksDisk:
         self._path = path
         self._machine_families = tuple(families)
         self.condition = Condition(path)
-        self.before_write: Callable[[], None] | None = None
+        self.before_write: Callable[[int], None] | None = None
         self._installing = False
         self._open_readers: WeakSet[Snapshot | Cursor] = WeakSet()
         self._cache = Cache(_BLOCK_CACHE_BYTES)
@@ -244,7 +244,7 @@ class RocksDisk:
     def _hand_over(self, batch: WriteBatch) -> None:
         self.condition.check()
         if self.before_write is not None:
-            self.before_write()
+            self.before_write(batch.size_in_bytes())
         try:
             self._database.write(batch)
         except Exception as error:

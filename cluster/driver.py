@@ -15,7 +15,7 @@ from typing import Protocol
 from cluster.checkup import Checkup
 from cluster.configuration import ChangeRefusal, Configuration
 from cluster.engine import Engine
-from cluster.events import Event, Ready
+from cluster.events import Event, Ready, Tick
 from cluster.interface import Listener
 from cluster.membership import Membership
 from cluster.rim import Connections, Rim, Syncs, Ticks
@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _NEVER = 2**64
 """No index is so high."""
+_TICK = Tick()
 
 
 class ReplicaListener(Listener, Protocol):
@@ -66,6 +67,7 @@ class Driver:
     Attributes:
         engine: None before the first start of the cluster is agreed upon.
         ended: Nothing is stepped and nothing leaves any more.
+        queue: Keeps an event for the next turn.
     """
 
     def __init__(self, node_id: int, parts: Parts, fail: Callable[[str], None]) -> None:
@@ -75,9 +77,13 @@ class Driver:
         self._parts = parts
         self._fail = fail
         self._events: deque[Event] = deque()
+        self.queue: Callable[[Event], None] = self._events.append
         self._turning = False
         self._scheduled = False
         self._unsettled = _NEVER
+        self._time = parts.rim.time
+        self._asked_at: float | None = None
+        """The early tick asked for since the last one came."""
 
     @property
     def is_running(self) -> bool:
@@ -89,10 +95,6 @@ class Driver:
         self.engine = engine
         self._take_members(engine)
 
-    def queue(self, event: Event) -> None:
-        """Keep an event for the next turn."""
-        self._events.append(event)
-
     def soon(self, event: Event) -> None:
         """Keep an event, and take a turn after the present callback."""
         self._events.append(event)
@@ -100,67 +102,78 @@ class Driver:
             self._scheduled = True
             self._parts.rim.call_soon(self.turn)
 
-    def drained(self) -> None:
-        """Take a turn if anything waits for one."""
-        if self._events:
-            self.turn()
+    def tick(self) -> None:
+        """Tell the engine that time has passed, and take a turn."""
+        self._asked_at = None
+        self._events.append(_TICK)
+        self.turn()
 
     def turn(self) -> None:
         """Step the engine through every queued event."""
         self._scheduled = False
-        if self._turning or self.ended or self.engine is None:
+        engine, events = self.engine, self._events
+        if engine is None or not events or self._turning or self.ended:
             return
         self._turning = True
-        events, step, time = self._events, self.engine.step, self._parts.rim.time
+        step, time, carry_out = engine.step, self._time, self._carry_out
         try:
             while events and not self.ended:
-                self._carry_out(step(events.popleft(), time()))
+                carry_out(step(events.popleft(), time()))
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be trusted now
             _log.critical("node %d cannot go on", self._node_id, exc_info=True)
             self._fail(f"an unexpected error: {error!r}")
         finally:
             self._turning = False
-        self._parts.transport.forget_encoded()
-        if self.engine.commit_index >= self._unsettled and not self.ended:
+        if engine.commit_index >= self._unsettled and not self.ended:
             self._unsettled = _NEVER
             self._parts.membership.committed()
 
     def _carry_out(self, ready: Ready) -> None:
         parts = self._parts
-        listener = parts.listener
-        parts.checkup.restrain(ready)
-        self._send(ready)
+        if parts.checkup.far_off:
+            parts.checkup.restrain(ready)
+        if ready.messages:
+            transport = parts.transport
+            for peer, message in ready.messages:
+                transport.send(peer, message)
+            transport.forget_encoded()
+        for sequence, peer, message in ready.held:
+            parts.syncer.hold(sequence, peer, parts.transport.epoch(peer), message)
+        if ready.sync_needed is not None:
+            parts.syncer.want(ready.sync_needed)
         if ready.applied:
-            for index, outcome, context in ready.applied:
-                listener.applied(index, outcome, context)
-            parts.checkup.applied()
+            self._tell_applied(ready.applied)
+        if ready.dropped or ready.reads:
+            self._tell_answers(ready)
+        if ready.changes or ready.members_changed or ready.role_changed or ready.halted is not None:
+            self._tell_changes(ready)
+        if ready.tick_at is not None and ready.tick_at != self._asked_at:
+            self._asked_at = ready.tick_at
+            parts.ticker.early(ready.tick_at)
+
+    def _tell_applied(self, entries: list[tuple[int, object, object | None]]) -> None:
+        applied = self._parts.listener.applied
+        for index, outcome, context in entries:
+            applied(index, outcome, context)
+        self._parts.checkup.applied()
+
+    def _tell_answers(self, ready: Ready) -> None:
+        listener = self._parts.listener
         for dropped, reason in ready.dropped:
             listener.dropped(dropped, reason)
         for read, ok in ready.reads:
             listener.read_done(read, ok)
-        if ready.members_changed or ready.changes:
-            self._change_members(ready)
-        if ready.role_changed and self.engine is not None:
-            listener.role_changed(self.engine.status)
+
+    def _tell_changes(self, ready: Ready) -> None:
+        engine, listener = self.engine, self._parts.listener
+        if ready.members_changed and engine is not None:
+            self._take_members(engine)
+        for context, index, refusal in ready.changes:
+            listener.change_done(context, index, refusal)
+        if ready.role_changed and engine is not None:
+            listener.role_changed(engine.status)
         if ready.halted is not None:
             self._fail(ready.halted)
-        elif ready.tick_at is not None:
-            parts.ticker.early(ready.tick_at)
-
-    def _send(self, ready: Ready) -> None:
-        transport, syncer = self._parts.transport, self._parts.syncer
-        for peer, message in ready.messages:
-            transport.send(peer, message)
-        for sequence, peer, message in ready.held:
-            syncer.hold(sequence, peer, transport.epoch(peer), message)
-        if ready.sync_needed is not None:
-            syncer.want(ready.sync_needed)
-
-    def _change_members(self, ready: Ready) -> None:
-        if ready.members_changed and self.engine is not None:
-            self._take_members(self.engine)
-        for context, index, refusal in ready.changes:
-            self._parts.listener.change_done(context, index, refusal)
 
     def _take_members(self, engine: Engine) -> None:
         """Follow the configuration in force; whether it is committed shows later."""

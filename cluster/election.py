@@ -212,15 +212,17 @@ class Election(State):
             self.count_leader(peer)
         elif self.leader_id != peer:
             raise InvariantBroken(f"two leaders in term {term}: {self.leader_id} and {peer}")
+        now = self.now
         self.role = FOLLOWER
         self.pre_vote_round += 1
-        self.heard_at = self.now
-        if peer in self.followers:  # a leader may be newer than what this log says of members
-            self.followers[peer].heard_at = self.now
+        self.heard_at = now
+        follower = self.followers.get(peer)
+        if follower is not None:  # a leader may be newer than what this log says of members
+            follower.heard_at = now
         self.fast_until = NEVER
         self.pre_vote_won = False
         # A deadline still further off than the shortest wait is as good as a new one.
-        if self.election_deadline < self.now + self.timing.election_min_s:
+        if self.election_deadline < now + self.timing.election_min_s:
             self.reset_deadline()
 
     def count_leader(self, leader_id: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 from pysyncobj import SyncObjConf, syncobj
@@ -92,12 +93,12 @@ syncobj.random = _SteppedRandom
 
 def _alias(name: str) -> property:
     """A stock attribute that is really the engine's field `name`."""
-    return property(lambda engine: getattr(engine, name), lambda e, value: setattr(e, name, value))
+    return property(attrgetter(name), lambda engine, value: setattr(engine, name, value))
 
 
 def _shield(name: str) -> property:
     """A stock attribute that shows the engine's field and swallows what stock code sets."""
-    return property(lambda engine: getattr(engine, name), lambda _engine, _value: None)
+    return property(attrgetter(name), lambda _engine, _value: None)
 
 
 class _StockLog(Journal):  # type: ignore[misc]  # PySyncObj is untyped

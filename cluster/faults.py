@@ -84,7 +84,7 @@ def open_error(path: Path, text: str) -> StartError:
             f"the database {path} is in use by another process: "
             "stop that process, or give this node a data directory of its own"
         )
-    if "No space left on device" in text:
+    if "No space left on device" in text or "Disk quota exceeded" in text:
         return DiskFullError(f"no space left on the disk of {path}: free some, then start again")
     if "Permission denied" in text:
         return DirectoryDeniedError(

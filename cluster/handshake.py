@@ -12,6 +12,8 @@ Each frame of `cluster.wire` is an array whose first element is its kind:
     [4]                         still here
     [5, message]                a message of `cluster.messages` in its list form
     [6, wall_ms, index, digest, disk low]   a report of `cluster.vitals`
+    [7, version, from]          in place of a hello: who is there? answered with a hello, and the
+                                connection ends (`cluster.inquiry`)
 
 The dialler speaks first, the other side answers with its own hello or refuses, the dialler
 says ready or refuses. Only then is anything else delivered.
@@ -47,6 +49,7 @@ class Kind(IntEnum):
     PING = 4
     MESSAGE = 5
     REPORT = 6
+    QUESTION = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,22 @@ class Refused(NamedTuple):
             raise PeerProtocolError("a refusal has 5 elements")
         cluster_id = cluster_id_of(form[2])
         return cls(text_of(form[1]), cluster_id, _number(form[3]), _configuration(form[4]))
+
+
+def question(me: int) -> list[object]:
+    """Return the frame that asks who is there."""
+    return [int(Kind.QUESTION), PROTOCOL_VERSION, me]
+
+
+def asker_of(form: list[object]) -> int:
+    """Return who asks in such a frame, of whatever version.
+
+    Raises:
+        PeerProtocolError: It is none.
+    """
+    if len(form) < 3:
+        raise PeerProtocolError("a question has 3 elements")
+    return _number(form[2])
 
 
 def state_of(value: object) -> BootstrapState:

@@ -11,7 +11,7 @@ import socket
 from enum import Enum
 from typing import Protocol, cast
 
-from cluster.handshake import Hello, Kind, Refused, Standing
+from cluster.handshake import Hello, Kind, Refused, Standing, asker_of
 from cluster.limits import Limits
 from cluster.messages import Message, PeerProtocolError, decode
 from cluster.refusals import Reason, Refusal
@@ -282,6 +282,9 @@ class Link(asyncio.Protocol):
             self.end("refused")
             if self.dialled is not None:
                 self._owner.refused_by(self, refusal)
+        elif self.phase is Phase.HELLO and kind == Kind.QUESTION and self.dialled is None:
+            self._write(self._owner.own_hello(asker_of(fields)).to_list())
+            self.end("asked", flush=True)
         elif self.phase is Phase.HELLO:
             self._hello(Hello.from_list(fields))
         elif kind == Kind.READY and len(fields) == 1:

@@ -38,6 +38,7 @@ _KEY = struct.Struct(">Q")
 _HEAD = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
 _PAIR = struct.Struct(">QQI")
+_RECORD_HEAD = struct.Struct(">IQ")
 
 
 class DamagedLog(Exception):  # noqa: N818  # it names a state of the disk, not an act
@@ -165,7 +166,7 @@ class Log:
     def term_at(self, index: int) -> int | None:
         """Term of an entry; None beyond the end and before the boundary."""
         at = index - self.base_index
-        return self.entries[at][2] if 0 <= at < len(self.entries) else None
+        return self.entries[at][2] if at >= 0 and index <= self.last_index else None
 
     def append(self, entry: bytes, term: int) -> int:
         """Add an entry at the end and return its index.
@@ -180,8 +181,8 @@ class Log:
         self.entries.append((entry, index, term))
         self.tail_bytes += len(entry)
         head = _HEAD.pack(index, term)
-        crc = _CRC.pack(crc32(entry, crc32(head)))
-        self._disk.put(RAFT_LOG, head[:8], b"".join((crc, head[8:], entry)))
+        record_head = _RECORD_HEAD.pack(crc32(entry, crc32(head)), term)
+        self._disk.put(RAFT_LOG, head[:8], record_head + entry)
         return index
 
     def batch(self, start: int, max_bytes: int) -> tuple[list[tuple[bytes, int]], int]:
@@ -233,7 +234,7 @@ class Log:
             return
         term = self.entries[at][2]
         self._disk.delete_range(RAFT_LOG, _KEY.pack(self.base_index + 1), _KEY.pack(index + 1))
-        self.tail_bytes -= sum(len(entry[0]) for entry in self.entries[1 : at + 1])
+        self.tail_bytes -= sum([len(entry) for entry, _, _ in self.entries[1 : at + 1]])
         self.entries[: at + 1] = [(NO_OP, index, term)]
         self.base_index = index
         self._save_pair(FIRST_KEY, index, term)

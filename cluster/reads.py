@@ -34,7 +34,6 @@ class Reads(State):
         self.reads.append((event.context, index, self.sequence))
         if self.round_sequence is None:
             self.start_round()
-        self.check_reads()
 
     def start_round(self) -> None:
         """Send a heartbeat to all, with a sequence above every open read's."""
@@ -43,7 +42,7 @@ class Reads(State):
 
     def confirmed_sequence(self) -> float:
         """What a majority, this node included, has answered up to."""
-        answered = [f.answered for f in self.electors if f.counts]
+        answered = [f.answered for f in self.electors if not (f.forgot or f.amnesiac)]
         answered.sort(reverse=True)
         needed = self.quorum - 1
         if needed == 0:

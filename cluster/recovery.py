@@ -10,9 +10,11 @@ refuses to start instead and says so.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from cluster.directory import DataDirectory
 from cluster.disk import RocksDisk
@@ -25,7 +27,6 @@ from cluster.faults import (
     diverged_text,
 )
 from cluster.identity import (
-    IDENTITY_FILE,
     BootstrapState,
     Identity,
     load_identity,
@@ -34,7 +35,18 @@ from cluster.identity import (
 from cluster.interface import AMNESIAC_KEY, RAFT_META, VOTE_KEY
 from cluster.seams import Directory, OpenDisk, SyncedDisk
 from cluster.space import NOTHING_KEPT, SpaceKeeper, SpaceLimits
-from cluster.watermark import HIGH_WATER_FILE, NOTE_FILE, HighWater, newer
+from cluster.watermark import (
+    COPIES,
+    COPY_BYTES,
+    HIGH_WATER_FILE,
+    NOTE_FILE,
+    HighWater,
+    copy_of,
+    newer,
+    read_mark,
+)
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +95,10 @@ class Storage:
         self._open_disk = open_disk
         self._directory = open_directory(path)
         self.space = SpaceKeeper(self._directory, space)
+        self._mark_placed = False
+        self._marking = threading.Lock()
         try:
-            self.space.before_write()  # opening takes room, too
+            self.space.before_write(0)  # opening takes room, too
             self._refuse_diverged()
             self.identity = self._identify(node_id, voters)
             damaged = self._open()
@@ -108,7 +122,7 @@ class Storage:
 
     def record(self, identity: Identity) -> None:
         """Make an identity durable; blocks."""
-        store_identity(self._directory, identity)
+        self._insist(lambda: store_identity(self._directory, identity))
         self.identity = identity
 
     def forget(self, reason: str) -> None:
@@ -134,7 +148,7 @@ class Storage:
         Returns:
             What to tell the operator; every later start refuses with the same text.
         """
-        self._directory.replace(DIVERGED_FILE, text.encode())
+        self._replace(DIVERGED_FILE, text.encode())
         return diverged_text(self._directory.path, text)
 
     def replace_database(self, reason: str) -> None:
@@ -155,7 +169,14 @@ class Storage:
 
     def write_mark(self, mark: HighWater) -> None:
         """Make a high-water mark durable; blocks, safe in a thread."""
-        self._insist(self._directory.replace, HIGH_WATER_FILE, mark.to_bytes())
+        copy = copy_of(mark)
+        with self._marking:
+            if not self._mark_placed:  # whatever an earlier start has left of it
+                self._replace(HIGH_WATER_FILE, copy * COPIES)
+                self._mark_placed = True
+                return
+            for number in range(COPIES):
+                self._overwrite(HIGH_WATER_FILE, copy, at_bytes=number * COPY_BYTES, durable=True)
 
     def write_note(self, mark: HighWater, sequence: int) -> None:
         """Note after a sync, and before anything is said of it, how far it went; takes no fsync.
@@ -166,15 +187,24 @@ class Storage:
             sequence: What the sync covered.
         """
         noted = HighWater(mark.incarnation, sequence, mark.last_index, mark.term)
-        self._insist(self._directory.overwrite, NOTE_FILE, noted.to_bytes())
+        self._overwrite(NOTE_FILE, noted.to_bytes())
 
-    def _insist(self, write: Callable[[str, bytes], None], name: str, content: bytes) -> None:
-        """Write a small file, if need be into the room of the ballast."""
+    def _replace(self, name: str, content: bytes) -> None:
+        self._insist(lambda: self._directory.replace(name, content))
+
+    def _overwrite(
+        self, name: str, content: bytes, *, at_bytes: int = 0, durable: bool = False
+    ) -> None:
+        overwrite = self._directory.overwrite
+        self._insist(lambda: overwrite(name, content, at_bytes=at_bytes, durable=durable))
+
+    def _insist(self, write: Callable[[], _T]) -> _T:
+        """Write something small, if need be into the room of the ballast."""
         try:
-            write(name, content)
+            return write()
         except DiskFullError:
             self.space.give_up()
-            write(name, content)
+            return write()
 
     def note_voters(self, voters: tuple[int, ...]) -> None:
         """Make the voters of a committed configuration durable, if they are others; blocks.
@@ -183,9 +213,7 @@ class Storage:
         """
         identity = self.identity
         if identity.state == BootstrapState.BOOTSTRAPPED and identity.latest_voters != voters:
-            changed = replace(identity, voters_now=voters)
-            self._insist(self._directory.replace, IDENTITY_FILE, changed.to_bytes())
-            self.identity = changed
+            self.record(replace(identity, voters_now=voters))
 
     def close(self) -> None:
         """Close the database and let go of the directory."""
@@ -208,7 +236,7 @@ class Storage:
                 )
             identity = Identity(node_id, tuple(sorted(voters)))
         identity = replace(identity, incarnation=identity.incarnation + 1)
-        store_identity(self._directory, identity)
+        self._insist(lambda: store_identity(self._directory, identity))
         return identity
 
     def _open(self) -> bool:
@@ -240,7 +268,7 @@ class Storage:
     def _note_damage(self, text: str) -> None:
         """Have the next start move the database aside; blocks, safe in a thread."""
         try:
-            self._directory.replace(DAMAGED_FILE, text.encode())
+            self._replace(DAMAGED_FILE, text.encode())
         except StartError as error:
             _log.error("that the database is damaged could not be noted: %s", error)
 
@@ -263,10 +291,10 @@ class Storage:
                 f"start empty{on if noted else ''}"
             )
         if self._directory.has_database:
-            place = self._directory.quarantine_database()
+            place = self._insist(self._directory.quarantine_database)
             _log.error("%s; it was moved to %s", reason, place)
         if noted:
-            self._directory.replace(DAMAGED_FILE, b"")
+            self._replace(DAMAGED_FILE, b"")
 
     def _check_mark(self, damaged: bool) -> None:
         """Compare what was recovered with what was promised; raise the mark to here."""
@@ -294,7 +322,7 @@ class Storage:
             _log.warning("%s is missing: what the database holds is taken as it is", file)
             return None
         try:
-            mark = HighWater.from_bytes(content)
+            mark = read_mark(content)
         except ValueError as error:
             return self._shared(f"{file} is damaged: {error}")
         mark = newer(mark, self._directory.read(NOTE_FILE))

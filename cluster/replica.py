@@ -28,7 +28,6 @@ from cluster.events import (
     Propose,
     ReadBarrier,
     Received,
-    Tick,
     TransferLeadership,
 )
 from cluster.faults import DiskDamagedError, DiskHungError, StartError
@@ -350,7 +349,8 @@ class Replica:
 
     def message_came(self, peer: int, message: Message) -> None:
         """Queue a message for the engine."""
-        if self._checkup.admits(message):
+        checkup = self._checkup
+        if not checkup.far_off or checkup.admits(message):
             self._driver.queue(Received(peer, message))
 
     def reported(self, peer: int, report: Report) -> None:
@@ -359,7 +359,7 @@ class Replica:
 
     def drained(self) -> None:
         """Let the engine act on what one read has brought."""
-        self._driver.drained()
+        self._driver.turn()
 
     def _make_engine(self) -> Engine:
         config, storage = self._config, self._storage
@@ -417,8 +417,7 @@ class Replica:
         self._checkup.vitals.disk_low = self._storage.space.low
         self._membership.tick()
         if self._driver.engine is not None:
-            self._driver.queue(Tick())
-            self._driver.turn()
+            self._driver.tick()
             self._checkup.tick(self._rim.time())
 
 

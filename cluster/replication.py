@@ -67,14 +67,14 @@ class Replication(State):
     def broadcast(self, index: int, entry: bytes) -> None:
         """Send the newest entry: one message for all in step, the long way for the rest."""
         shared: AppendEntries | None = None
-        size, flight_max = len(entry), self.timing.flight_max
+        size, timing, messages = len(entry), self.timing, self.ready.messages
         for follower in self.followers.values():
             if (
                 follower.next != index
                 or follower.mode is not REPLICATE
                 or not follower.connected
-                or len(follower.flight) >= flight_max
-                or follower.flight_bytes >= self.timing.flight_max_bytes
+                or len(follower.flight) >= timing.flight_max
+                or follower.flight_bytes >= timing.flight_max_bytes
             ):
                 self.send_entries(follower)
                 continue
@@ -89,7 +89,7 @@ class Replication(State):
                     prev_term,
                     [(entry, self.term)],
                 )
-            self.ready.messages.append((follower.peer, shared))
+            messages.append((follower.peer, shared))
             follower.flight.append((self.sequence, size))
             follower.flight_bytes += size
             follower.next = index + 1
@@ -138,6 +138,7 @@ class Replication(State):
         """Tell every follower that this leader is there, and its commit index."""
         self.spread_at = None
         shared: AppendEntries | None = None
+        messages = self.ready.messages
         for follower in self.followers.values():
             if not follower.connected:
                 continue
@@ -154,7 +155,7 @@ class Replication(State):
                 shared = AppendEntries(
                     self.term, self.sequence, self.commit_index, prev_index, prev_term, [], vouched
                 )
-            self.send(follower.peer, shared)
+            messages.append((follower.peer, shared))
 
     def on_append_reply(self, peer: int, message: AppendReply) -> None:
         """Learn how far a follower is, or where to try again."""
@@ -172,30 +173,33 @@ class Replication(State):
             wanted = min(message.next_index, self.log.last_index + 1)
             follower.start_probing(max(follower.match + 1, wanted), self.sequence)
             self.probe(follower)
-        self.check_reads()
         if self.transfer_until > self.now:
             self.try_transfer()
 
     def note_answer(self, follower: Follower, sequence: int, *, amnesiac: bool) -> None:
         """Any answer of this term says: alive, connected, still following."""
         follower.heard_at = self.now
-        self.note_memory(follower, amnesiac=amnesiac)
+        if amnesiac or follower.amnesiac:
+            self.note_memory(follower, amnesiac=amnesiac)
         if sequence > follower.answered:
-            follower.answered = min(sequence, self.sequence)
-        follower.landed(sequence)
+            follower.answered = sequence if sequence < self.sequence else self.sequence
+        if follower.flight:
+            follower.landed(sequence)
 
     def confirm(self, follower: Follower, index: int) -> None:
         """A follower holds this log up to `index` durably."""
-        if index > self.log.last_index:
+        last_index = self.log.last_index
+        if index > last_index:
             return  # nobody can hold what was not sent: not an answer to believe
         if index > follower.match:
             follower.match = index
-            follower.next = max(follower.next, index + 1)
+            if follower.next <= index:
+                follower.next = index + 1
         if index >= self.commit_index:
             follower.forgot = follower.catching_up = False
         if follower.mode is PROBE:
             follower.mode = REPLICATE
-        if follower.next <= self.log.last_index:
+        if follower.next <= last_index:
             self.send_entries(follower)
         if index > self.commit_index:
             self.advance_commit()
@@ -213,7 +217,8 @@ class Replication(State):
 
     def advance_commit(self) -> None:
         """Commit what a majority holds durably, if it is of this term (Raft 5.4.2)."""
-        held = [f.match if f.counts else 0 for f in self.electors]
+        # Who has forgotten does not count (`Follower.counts`); asked for every answer.
+        held = [0 if f.forgot or f.amnesiac else f.match for f in self.electors]
         held.append(self.durable_index)
         held.sort(reverse=True)
         index = held[self.quorum - 1]
@@ -223,38 +228,35 @@ class Replication(State):
         self.apply_committed()
         if self.followers and index == self.log.last_index:
             self.spread_at = self.now + self.timing.spread_s
-        if self.reads:
-            self.check_reads()
 
     # ---------------------------------------------------------------- follower
 
     def on_append(self, peer: int, message: AppendEntries) -> None:
         """Follow the leader: check, append, confirm (Raft 5.3)."""
-        if message.term < self.term:
-            self.reply(peer, message.sequence, success=False, next_index=0)
+        term, sequence, commit_index, prev_index, prev_term, entries, vouched = message
+        if term < self.term:
+            self.reply(peer, sequence, success=False, next_index=0)
             return
-        self.accept_leader(peer, message.term)
-        self.leader_commit_index = max(self.leader_commit_index, message.commit_index)
-        prev_index, entries = message.prev_index, message.entries
-        end = prev_index + len(entries)
-        if prev_index > self.log.last_index:
-            next_index = self.log.last_index + 1
-            self.reply(peer, message.sequence, success=False, next_index=next_index)
+        self.accept_leader(peer, term)
+        if commit_index > self.leader_commit_index:  # noqa: PLR1730 - a call less per message
+            self.leader_commit_index = commit_index
+        log, start, end = self.log, prev_index + 1, prev_index + len(entries)
+        if prev_index > log.last_index:
+            self.reply(peer, sequence, success=False, next_index=log.last_index + 1)
             return
-        if prev_index < self.log.base_index:
+        if prev_index < log.base_index:
             # What lies before the boundary is applied, so it is committed and the same.
-            entries = entries[self.log.base_index - prev_index :]
-        elif self.log.term_at(prev_index) != message.prev_term:
-            next_index = self.conflict_start(prev_index)
-            self.reply(peer, message.sequence, success=False, next_index=next_index)
+            entries, start = entries[log.base_index - prev_index :], log.base_index + 1
+        elif log.entries[prev_index - log.base_index][2] != prev_term:
+            self.reply(peer, sequence, success=False, next_index=self.conflict_start(prev_index))
             return
         if entries:
-            self.take_entries(end - len(entries) + 1, entries)
-        if min(message.commit_index, end) > self.commit_index:
-            self.commit_index = self.verified_commit(message.commit_index, end)
-        if self.amnesiac and message.vouched:
-            self.recover_memory(message.commit_index, end)
-        self.reply(peer, message.sequence, success=True, next_index=end + 1)
+            self.take_entries(start, entries)
+        if commit_index > self.commit_index and end > self.commit_index:
+            self.commit_index = self.verified_commit(commit_index, end)
+        if vouched and self.amnesiac:
+            self.recover_memory(commit_index, end)
+        self.reply(peer, sequence, success=True, next_index=end + 1)
 
     def verified_commit(self, commit_index: int, end: int) -> int:
         """How far the leader's commit index may be believed: to what it has just shown."""
@@ -305,23 +307,21 @@ class Replication(State):
 
     def reply(self, peer: int, sequence: int, *, success: bool, next_index: int) -> None:
         """Answer an AppendEntries, once what it wrote is durable."""
-        self.answer(
-            peer,
-            AppendReply(
-                self.term, sequence, success, next_index, self.log.last_index, self.amnesiac
-            ),
-        )
+        last_index = self.log.last_index
+        answer = AppendReply(self.term, sequence, success, next_index, last_index, self.amnesiac)
+        self.answers.append((peer, answer))
 
     # -------------------------------------------------------------------- both
 
     def on_durable(self, event: Durable) -> None:
         """A sync is done: it covers this node's own entries up to some index."""
         self.fsyncs += 1
-        self.durable_sequence = max(self.durable_sequence, event.sequence)
-        while self.marks and self.marks[0][0] <= event.sequence:
-            self.durable_index = max(self.durable_index, self.marks.popleft()[1])
-        if self.role == LEADER:
-            self.advance_commit()
+        sequence, marks = event.sequence, self.marks
+        self.durable_sequence = max(self.durable_sequence, sequence)
+        while marks and marks[0][0] <= sequence:
+            self.durable_index = max(self.durable_index, marks.popleft()[1])
+        if self.role == LEADER and self.durable_index > self.commit_index:
+            self.advance_commit()  # below the commit index this node's word changes no majority
         elif self.role == CANDIDATE and self.quorum == 1:
             self.lead_alone()
 

@@ -19,7 +19,8 @@ from cluster.link import Limits
 from cluster.messages import Message
 from cluster.recovery import Storage
 from cluster.seams import Directory
-from cluster.syncer import Syncer, SyncUser
+from cluster.sync_queue import SyncUser
+from cluster.syncer import Syncer
 from cluster.ticker import Ticker
 from cluster.tls import PeerTls
 from cluster.transport import Address, PeerHandler, PeerTransport

@@ -25,8 +25,8 @@ class SyncedDisk(Disk, Protocol):
     def condition(self) -> Condition:
         """What has gone wrong since it was opened."""
 
-    before_write: Callable[[], None] | None
-    """Called before each batch is handed over: what it takes to make room."""
+    before_write: Callable[[int], None] | None
+    """Called with the size before each batch is handed over: what it takes to make room."""
 
     def sync(self) -> int:
         """Make durable what is written; blocks, and returns the sequence it covers."""
@@ -59,8 +59,10 @@ class Directory(Place, Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Put a small file in place durably; blocks."""
 
-    def overwrite(self, name: str, content: bytes) -> None:
-        """Write a small file in place: it survives a kill, and perhaps a power cut."""
+    def overwrite(
+        self, name: str, content: bytes, *, at_bytes: int = 0, durable: bool = False
+    ) -> None:
+        """Write into a small file in place: it survives a kill, durable also a power cut."""
 
     def quarantine_database(self) -> Path:
         """Move the database aside, whole, and return where it is now."""

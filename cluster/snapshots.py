@@ -127,8 +127,6 @@ class Snapshots(State):
                 outgoing.acked = min(message.number, outgoing.number)
                 outgoing.moved_at = self.now
                 self.send_chunks(follower, outgoing)
-        if self.reads:
-            self.check_reads()
 
     def give_up_snapshots(self) -> None:
         """Let go of views that nobody reads on; the next heartbeat begins anew."""
@@ -175,6 +173,8 @@ class Snapshots(State):
 
     def receive(self, peer: int, message: SnapshotChunk) -> Incoming | None:
         """Store one chunk; None when it does not fit what came before."""
+        if not self.agrees_with_itself(peer, message):
+            return None
         incoming = self.incoming
         if message.number == 0:
             self.stop_receiving()
@@ -201,14 +201,26 @@ class Snapshots(State):
         try:
             self.disk.add_install(decode_records(data))
         except (ChunkError, KeyError) as error:
-            refusal = f"node {peer} sends a snapshot that cannot be stored here: {error!r}"
-            if refusal != self.told_refusal:
-                self.told_refusal = refusal
-                _logger.warning(
-                    "node %d: %s: run the same version on all nodes", self.node_id, refusal
-                )
+            self.tell_refusal(peer, repr(error))
             return False
         return True
+
+    def agrees_with_itself(self, peer: int, message: SnapshotChunk) -> bool:
+        """Whether the members a snapshot brings are those as of its end, and no later ones.
+
+        The entry that made others members is not in it: they could not be taken back with it.
+        """
+        if message.configuration_index <= message.last_index:
+            return True
+        self.tell_refusal(peer, "its configuration is from beyond its end")
+        return False
+
+    def tell_refusal(self, peer: int, why: str) -> None:
+        """Log that a snapshot is of no use here, once: the leader tries again and again."""
+        refusal = f"node {peer} sends a snapshot that cannot be stored here: {why}"
+        if refusal != self.told_refusal:
+            self.told_refusal = refusal
+            _logger.warning("node %d: %s: run the same version on all nodes", self.node_id, refusal)
 
     def stop_receiving(self) -> None:
         """Drop what was received of an unfinished snapshot."""

@@ -3,27 +3,28 @@
 Two lines of defence. Below the low watermark the node says so (`low`) and takes no new work,
 while what it has goes on. Should the disk fill up nevertheless, a file of no other use, the
 ballast, makes room for as long as it takes to finish what is there. RocksDB never recovers
-from a write that found no room, so the ballast goes before one can fail: `before_write` looks
-each time while it is tight. When there is room again, both are as before, without an operator.
+from a write that found no room, so the ballast goes before one can fail: `before_write` asks
+the system each time (a few us), and so does every tick, for what RocksDB writes by itself. A small
+file that found no room is written again once the ballast is gone (`cluster.recovery`). When
+there is room again, all is as before, without an operator.
 
-`SpaceWatch` decides and touches nothing; `SpaceKeeper` carries it out, once a second.
+`SpaceWatch` decides and touches nothing; `SpaceKeeper` carries it out.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cluster.faults import StartError
 
 LOOK_INTERVAL_S = 1.0
-"""Between two looks at the room that is left."""
+"""Between two looks at whether the disk is low, and at whether the ballast may grow."""
 
 _GROWTH_BYTES = 32 << 20
 """The ballast grows by so much in one look: where the file system writes it out, that blocks."""
-_TIGHT_RATIO = 16
-"""With more than so many ballasts free nobody fills a disk between two looks."""
 _LOW_FRACTION = 20
 _LOW_MIN_BYTES = 1 << 30
 
@@ -109,9 +110,16 @@ class SpaceWatch:
             return min(limits.ballast_bytes, ballast_bytes + _GROWTH_BYTES)
         return ballast_bytes
 
-    def must_give_up(self, room: Room, ballast_bytes: int) -> bool:
-        """Whether the ballast has to go now."""
-        return ballast_bytes > 0 and room.free_bytes < self._limits.reserve_bytes
+    def must_give_up(self, room: Room, ballast_bytes: int, wanted_bytes: int = 0) -> bool:
+        """Whether the ballast has to go now.
+
+        Args:
+            room: As it is now.
+            ballast_bytes: Size of the ballast that is there.
+            wanted_bytes: About to be written.
+        """
+        reserve = self._limits.reserve_bytes
+        return ballast_bytes > 0 and room.free_bytes < reserve + wanted_bytes
 
 
 class Place(Protocol):
@@ -129,14 +137,14 @@ class Place(Protocol):
 
 
 class SpaceKeeper:
-    """Keeps room on one disk.
+    """Keeps room on one disk; `give_up` may come from any thread, the rest from one.
 
     Args:
         place: The disk.
         limits: What is to be kept free.
 
     Attributes:
-        room: What there was at the last look.
+        room: What there was when it was last asked for.
         ballast_bytes: Size of the ballast.
     """
 
@@ -144,6 +152,8 @@ class SpaceKeeper:
         self._place = place
         self._watch = SpaceWatch(limits)
         self._due_at = float("-inf")
+        self._resizing = threading.Lock()
+        self._trouble = ""
         self.room = Room(0, 0)
         self.ballast_bytes = place.ballast_bytes
 
@@ -153,7 +163,7 @@ class SpaceKeeper:
         return self._watch.low
 
     def tick(self, now: float) -> None:
-        """Look when it is time to; called every few tens of milliseconds.
+        """Look as far as it is time to; called every few tens of milliseconds.
 
         Args:
             now: A monotonic clock, seconds.
@@ -161,6 +171,8 @@ class SpaceKeeper:
         if now >= self._due_at:
             self._due_at = now + LOOK_INTERVAL_S
             self.look()
+        else:
+            self.before_write(0)  # the database writes by itself, too
 
     def look(self) -> None:
         """Look now, and do what follows from it."""
@@ -171,33 +183,57 @@ class SpaceKeeper:
             if wanted < self.ballast_bytes:
                 self.give_up()
             elif wanted > self.ballast_bytes:
-                self._place.resize_ballast(wanted)
-                self.ballast_bytes = wanted
+                self._grow(wanted)
         except StartError as error:
-            _log.warning("the room on the disk cannot be kept: %s", error)
+            self._say(error)
         if self.low and not was:
             _log.error("disk low: %d bytes are left, no new tasks are taken", self.room.free_bytes)
         elif was and not self.low:
             _log.info("disk no longer low: %d bytes are left", self.room.free_bytes)
 
-    def before_write(self) -> None:
-        """Give the ballast up if the next write might not find room."""
-        if self.room.free_bytes > self.ballast_bytes * _TIGHT_RATIO or not self.ballast_bytes:
+    def before_write(self, size_bytes: int) -> None:
+        """Give the ballast up if a write might not find room.
+
+        Args:
+            size_bytes: What is about to be written.
+        """
+        if not self.ballast_bytes:
             return
         try:
             self.room = self._place.room()
-            if self._watch.must_give_up(self.room, self.ballast_bytes):
+            if self._watch.must_give_up(self.room, self.ballast_bytes, size_bytes):
                 self.give_up()
         except StartError as error:
-            _log.warning("the room on the disk cannot be kept: %s", error)
+            self._say(error)
 
     def give_up(self) -> None:
-        """Give the ballast up, if there is any: a write has failed. Safe in a thread."""
-        given, self.ballast_bytes = self.ballast_bytes, 0
-        if given:
+        """Give the ballast up, if there is any: a write has failed, or is about to.
+
+        Returns once its room is there, also where another thread is giving it up.
+
+        Raises:
+            StartError: The system refused; the ballast counts as there.
+        """
+        with self._resizing:
+            if not self.ballast_bytes:
+                return
             self._place.resize_ballast(0)
-            _log.error(
-                "the disk is full: the ballast of %d bytes was given up, so that what is under "
-                "way can finish",
-                given,
-            )
+            given, self.ballast_bytes = self.ballast_bytes, 0
+        _log.error(
+            "the disk is full: the ballast of %d bytes was given up, so that what is under "
+            "way can finish",
+            given,
+        )
+
+    def _grow(self, size_bytes: int) -> None:
+        with self._resizing:
+            try:
+                self._place.resize_ballast(size_bytes)
+            finally:
+                self.ballast_bytes = self._place.ballast_bytes  # perhaps a part of it
+
+    def _say(self, error: StartError) -> None:
+        """Log a trouble that comes with every look, once."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            _log.warning("the room on the disk cannot be kept: %s", error)

@@ -28,6 +28,10 @@ _ENTRY_COST_BYTES: Final = 100
 """What applying the smallest entry counts as in the bound of a step."""
 
 
+_NOBODY: Final = (None, None)
+"""Waits for the entry of another node's proposal."""
+
+
 class InvariantBroken(Exception):  # noqa: N818  # it names what was found, not an act
     """What must hold does not: memory, disk and the cluster may disagree. The node halts."""
 
@@ -147,11 +151,13 @@ class State:
         Raises:
             InvariantBroken: The machine raised; what it holds can no longer be trusted.
         """
-        log, machine, applied = self.log, self.machine, self.ready.applied
-        while self.applied_index < self.commit_index and self.apply_left_bytes > 0:
-            index = self.applied_index + 1
+        log, waiting, applied = self.log, self.waiting, self.ready.applied
+        apply, take_changes = self.machine.apply, self.machine.take_changes
+        index, commit_index = self.applied_index, self.commit_index
+        while index < commit_index and self.apply_left_bytes > 0:
+            index += 1
             entry, _, term = log.entries[index - log.base_index]
-            decoded, context = self.waiting.pop(index, (None, None))
+            decoded, context = waiting.pop(index, _NOBODY) if waiting else _NOBODY
             self.applied_index = index
             self.apply_left_bytes -= len(entry) + _ENTRY_COST_BYTES
             if not entry or entry[0] == _MARK:
@@ -160,8 +166,8 @@ class State:
                     self.answer_change(index)
                 continue
             try:
-                outcome = machine.apply(index, entry, decoded)
-                changes = machine.take_changes()
+                outcome = apply(index, entry, decoded)
+                changes = take_changes()
             except Exception as error:
                 # It is committed and will raise on every node; nobody knows what it did.
                 if context is not None:

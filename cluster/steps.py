@@ -136,18 +136,19 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         """
         if self.halted is not None:
             return self._refuse(event)
-        self.now = max(now, self.now)
+        if now > self.now:  # noqa: PLR1730 - a call less per step
+            self.now = now
         self.ready = ready = Ready()
         self.apply_left_bytes = self.timing.apply_max_bytes
-        before = (self.role, self.term, self.leader_id)
+        role, term, leader_id = self.role, self.term, self.leader_id
         try:
             self._handlers[type(event)](event)
             self._finish_step(event)
         except Exception as error:  # noqa: BLE001  # after any of them memory and disk may disagree
             self._halt(error)
             return ready
-        ready.role_changed = before != (self.role, self.term, self.leader_id)
-        ready.tick_at = self._tick_at()
+        if role != self.role or term != self.term or leader_id != self.leader_id:
+            ready.role_changed = True
         return ready
 
     def _refuse(self, event: Event) -> Ready:
@@ -162,7 +163,7 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         return ready
 
     def _finish_step(self, event: Event) -> None:
-        """Write, apply what may be applied, and release what speaks of it.
+        """Write, apply what may be applied, release what speaks of it, ask for the next tick.
 
         A follower whose step wrote something applies only after the sync, while its
         answer is already on the way: applying first would delay the commit.
@@ -179,12 +180,22 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
             self.check_reads()
         if self.answers:
             self._release_answers()
+        if self.applied_index < self.commit_index and self.apply_left_bytes <= 0:
+            self.ready.tick_at = self.now
+        elif self.role == LEADER:
+            self.ready.tick_at = self.spread_at
+        elif self.election_deadline >= self.now or self.now < self.fast_until:
+            # Exactly then, and not at the next steady tick: voters that wait for the same one
+            # stand at once, split the vote and cost another term and another wait.
+            self.ready.tick_at = self.election_deadline
 
     def _release_answers(self) -> None:
         answers, self.answers = self.answers, []
         sequence = self.written_sequence
         if sequence > self.durable_sequence:
-            self.ready.held.extend((sequence, peer, message) for peer, message in answers)
+            held = self.ready.held
+            for peer, message in answers:
+                held.append((sequence, peer, message))
         else:
             self.ready.messages.extend(answers)
 
@@ -200,16 +211,6 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         self.waiting.clear()
         self.fail_reads()
         self.fail_change()
-
-    def _tick_at(self) -> float | None:
-        if self.apply_left_bytes <= 0 and self.applied_index < self.commit_index:
-            return self.now
-        if self.role == LEADER:
-            return self.spread_at
-        # Exactly then, and not at the next steady tick: voters that wait for the same one
-        # stand at once, split the vote and cost another term and another wait.
-        soon = self.now < self.fast_until or self.election_deadline >= self.now
-        return self.election_deadline if soon else None
 
     def _on_tick_event(self, _event: Tick) -> None:
         """Act on what is due; the stock code has nothing to do before its next deadline."""
@@ -284,7 +285,7 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         thesis 4.1). Only members are asked anything, so the answers of others mean nothing.
         """
         peer, message = event
-        if not self.believes_term(message.term):
+        if message.term > self.term and not self.believes_term(message.term):
             self._refuse_term(peer, message.term)
         elif peer in self.followers or type(message) in _HEARD_FROM_ANYONE:
             self._readers[type(message)](peer, message)

@@ -1,51 +1,27 @@
-"""The one writer to stable storage: syncs in a thread, one at a time, newest covers all.
+"""The one writer to stable storage: threads that do what `cluster.sync_queue` decides.
 
-What speaks of a written batch is held here until the sync that covers it has returned, and
-until that is noted (`cluster.watermark`): a killed process remembers what it answered for. A
-sync is begun one callback after it was asked for, so that the leader's messages leave while
-its own disk still works.
+A sync and its note run in one thread, the durable high-water mark in another: its fsyncs, once
+a second, must not delay an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
-from typing import Protocol
 
 from cluster.faults import DiskHungError
-from cluster.messages import Message
 from cluster.recovery import Storage
+from cluster.sync_queue import SyncQueue, SyncUser
 from cluster.watermark import HighWater
-
-MARK_INTERVAL_S = 1.0
-"""How late the durable high-water mark may be."""
-
 
 STOP_MAX_S = 5.0
 """How long the end of a process waits for its disk."""
 
 
-class SyncUser(Protocol):
-    """Who is told; all calls come from the event loop."""
-
-    def capture_mark(self) -> HighWater:
-        """Return the mark of everything written by now."""
-
-    def release(self, peer: int, epoch: int, message: Message) -> None:
-        """Send a message that was held."""
-
-    def durable(self, sequence: int) -> None:
-        """Hear that everything up to a sequence is durable; its messages were released."""
-
-    def disk_failed(self, text: str) -> None:
-        """Hear that the disk failed. Nothing more is released."""
-
-
 class Syncer:
-    """Makes batches durable and releases what waits for them.
+    """Makes batches durable and releases what waits for them; a `cluster.rim.Syncs`.
 
     Args:
         storage: What is synced, and where the mark is kept.
@@ -64,35 +40,16 @@ class Syncer:
         self._observe = observe_sync
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        # A thread of its own: two fsyncs once a second must not delay an answer.
         self._mark_thread = ThreadPoolExecutor(1, thread_name_prefix="high-water")
-        self._held: deque[tuple[int, int, int, Message]] = deque()
-        self.reset()
-        self._scheduled = False
-        self._syncing = False
-        self._marking = False
-        self._mark_due_at = self._loop.time() + MARK_INTERVAL_S
-        self._ended = False
         self._running: set[Future[None]] = set()
+        self._queue = queue = SyncQueue(user, self, storage.disk.sequence)
+        self.hold = queue.hold
+        self.want = queue.want
+        self.poll = queue.poll
 
     def reset(self) -> None:
         """Take everything written so far as durable: storage has seen to it."""
-        self._wanted = self._durable = self._marked = self._storage.disk.sequence
-
-    def hold(self, sequence: int, peer: int, epoch: int, message: Message) -> None:
-        """Keep a message until `sequence` is durable."""
-        self._held.append((sequence, peer, epoch, message))
-
-    def want(self, sequence: int) -> None:
-        """Ask for a batch to become durable."""
-        self._wanted = max(self._wanted, sequence)
-        self._schedule()
-
-    def poll(self) -> None:
-        """Store the high-water mark when it is due; called every few tens of milliseconds."""
-        idle = not self._syncing and self._wanted == self._durable
-        if idle and self._durable > self._marked and self._mark_is_due():
-            self._write_mark(self._user.capture_mark())
+        self._queue.reset(self._storage.disk.sequence)
 
     async def stop(self) -> None:
         """Finish what is under way, sync a last time and store the mark.
@@ -101,9 +58,8 @@ class Syncer:
             DiskFailedError: The last sync failed.
             DiskHungError: It has not returned in time.
         """
-        failed, self._ended = self._ended, True
         try:
-            if not failed:
+            if self._queue.end():
                 async with asyncio.timeout(STOP_MAX_S):
                     await self._loop.run_in_executor(self._thread, self._finish)
         except TimeoutError:
@@ -122,92 +78,72 @@ class Syncer:
         if wait(self._running.copy(), STOP_MAX_S).not_done:
             raise _hung()
 
+    def fail(self) -> None:
+        """Begin nothing more and release nothing more; does not wait."""
+        self._queue.end()
+
+    # What the queue asks for.
+
+    def time(self) -> float:
+        """The clock of the loop."""
+        return self._loop.time()
+
+    def begin_soon(self) -> None:
+        """Begin in the next turn: the leader's messages leave while its own disk still works."""
+        self._loop.call_soon(self._queue.begin)
+
+    def sync(self, mark: HighWater) -> None:
+        """Sync in the thread."""
+        self._run(self._thread, self._sync, mark)
+
+    def store(self, mark: HighWater) -> None:
+        """Store the mark in its thread."""
+        self._run(self._mark_thread, self._store, mark)
+
     def _let_go(self) -> None:
         self._thread.shutdown(wait=False)
         self._mark_thread.shutdown(wait=False)
-
-    def fail(self) -> None:
-        """Begin nothing more and release nothing more; does not wait."""
-        self._ended = True
-        self._held.clear()
 
     def _finish(self) -> None:
         mark = self._user.capture_mark()
         self._storage.disk.sync()
         self._mark_thread.submit(self._storage.write_mark, mark).result()
 
-    def _schedule(self) -> None:
-        if not (self._scheduled or self._syncing or self._ended):
-            self._scheduled = True
-            self._loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        self._scheduled = False
-        if self._ended or self._syncing or self._wanted <= self._durable:
-            return
-        self._syncing = True
-        self._run(self._thread, self._sync, self._user.capture_mark(), self._mark_is_due())
-
-    def _run(self, thread: ThreadPoolExecutor, act: Callable[..., None], *given: object) -> None:
-        future = thread.submit(act, *given)
+    def _run(
+        self, thread: ThreadPoolExecutor, act: Callable[[HighWater], None], mark: HighWater
+    ) -> None:
+        future = thread.submit(act, mark)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
-    def _sync(self, mark: HighWater, store: bool) -> None:
+    def _sync(self, mark: HighWater) -> None:
         """Run in the thread."""
         began_at = perf_counter()
         try:
             sequence = self._storage.disk.sync()
             self._storage.write_note(mark, sequence)
         except Exception as error:  # noqa: BLE001 - whatever it is, the disk is lost
-            self._call(self._user.disk_failed, str(error))
+            self._call(self._queue.failed, str(error))
         else:
-            seconds = perf_counter() - began_at
-            self._call(self._done, sequence, seconds, mark if store else None)
+            self._call(self._synced, sequence, perf_counter() - began_at)
+
+    def _store(self, mark: HighWater) -> None:
+        """Run in the thread of the mark."""
+        try:
+            self._storage.write_mark(mark)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the disk is lost
+            self._call(self._queue.failed, str(error))
+        else:
+            self._call(self._queue.stored, mark)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _done(self, sequence: int, seconds: float, mark: HighWater | None) -> None:
-        self._syncing = False
-        if self._ended:
-            return
-        self._durable = sequence
+    def _synced(self, sequence: int, seconds: float) -> None:
         if self._observe is not None:
             self._observe(seconds)
-        held = self._held
-        while held and held[0][0] <= sequence:
-            _, peer, epoch, message = held.popleft()
-            self._user.release(peer, epoch, message)
-        self._user.durable(sequence)
-        if self._wanted > self._durable:
-            self._schedule()
-        if mark is not None:
-            self._write_mark(mark)
-
-    def _mark_is_due(self) -> bool:
-        return not self._marking and self._loop.time() >= self._mark_due_at
-
-    def _write_mark(self, mark: HighWater) -> None:
-        if self._ended:
-            return
-        self._marking = True
-        self._run(self._mark_thread, self._store_mark, mark)
-
-    def _store_mark(self, mark: HighWater) -> None:
-        """Run in the thread of the mark."""
-        try:
-            self._storage.write_mark(mark)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the disk is lost
-            self._call(self._user.disk_failed, str(error))
-        else:
-            self._call(self._mark_stored, mark.sequence)
-
-    def _mark_stored(self, sequence: int) -> None:
-        self._marking = False
-        self._marked = sequence
-        self._mark_due_at = self._loop.time() + MARK_INTERVAL_S
+        self._queue.synced(sequence)
 
 
 def _hung() -> DiskHungError:

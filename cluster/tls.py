@@ -78,15 +78,15 @@ class PeerTls:
     def __init__(self, node_id: int, files: TlsFiles, *, now: datetime.datetime) -> None:
         self.files = files
         authority, own = read_facts(files.ca), read_facts(files.certificate)
-        _check_time(files.ca, authority, now)
-        _check_time(files.certificate, own, now)
+        check_time(files.ca, authority, now)
+        check_time(files.certificate, own, now)
         if own.node_id != node_id:
             named = "no node" if own.node_id is None else f"node {own.node_id}"
             raise CertificateError(
                 f"the certificate {files.certificate} is of {named}, this is node {node_id}: issue "
                 f"one with 'tq-node certificates issue DIR --id {node_id}'"
             )
-        _check_mode(files.key)
+        check_key_mode(files.key)
         self.ends = own.ends
         self._accepting = self._context(ssl.PROTOCOL_TLS_SERVER)
         self._accepting.num_tickets = 0  # nothing is resumed: each connection proves itself
@@ -232,7 +232,12 @@ def _expiry(files: TlsFiles) -> str:
         return str(error)
 
 
-def _check_time(path: Path, facts: Facts, now: datetime.datetime) -> None:
+def check_time(path: Path, facts: Facts, now: datetime.datetime) -> None:
+    """Refuse a certificate that is not good at a time.
+
+    Raises:
+        CertificateError: It has expired, or is not good yet.
+    """
     if now >= facts.ends:
         raise CertificateError(
             f"the certificate {path} has expired on {facts.ends:%Y-%m-%d %H:%M} UTC: issue a new "
@@ -245,7 +250,12 @@ def _check_time(path: Path, facts: Facts, now: datetime.datetime) -> None:
         )
 
 
-def _check_mode(key: Path) -> None:
+def check_key_mode(key: Path) -> None:
+    """Refuse a private key that every user of the host can read.
+
+    Raises:
+        CertificateError: It is one, or is not there.
+    """
     try:
         mode = key.stat().st_mode
     except OSError as error:

@@ -334,6 +334,6 @@ class PeerTransport:
                 "node %d lost node %d at %s: %s", self._node_id, link.peer, link.remote, reason
             )
             self._handler.disconnected(link.peer, reason)
-        elif reason != "refused":
+        elif reason not in ("refused", "asked"):
             text = f"the connection with {link.remote} ended: {reason}"
             self._complaints.tell(f"link {link.dialled or link.remote}", text)

@@ -162,10 +162,9 @@ class Vitals:
             Milliseconds since the Unix epoch; 0, which moves no time, while fewer than a
             quorum of clocks are known.
         """
+        half = len(self.voters) // 2
         clocks = sorted(self._clocks(now).values(), reverse=True)
-        if len(clocks) < self._quorum:
-            return 0
-        return clocks[len(self.voters) // 2]
+        return clocks[half] if len(clocks) > half else 0
 
     def skew_ms(self, now: float) -> int:
         """How far this node's own clock is ahead of the median of those known."""

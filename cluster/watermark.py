@@ -4,8 +4,10 @@ RocksDB recovers a prefix of the batches written and says nothing when a flipped
 log made that prefix shorter than what was synced. So how much was synced is kept besides, in
 two files:
 
-- the *mark* is durable, and whole at any time. It is written at most a second after a sync, at
-  shutdown, and before the first message of every start;
+- the *mark* is durable, and whole at any time: two equal copies, written one after the other,
+  each with an fsync. A start puts the file in place, and then it is overwritten: that takes no
+  room on a disk that is full. It is written at most a second after a sync, at shutdown, and
+  before the first message of every start;
 - the *note* says the same after every sync, before anything that waited for it is said. It is
   overwritten in place and never synced: the system keeps it for a process that is killed. A
   power cut may lose or tear it; then the mark counts.
@@ -28,6 +30,11 @@ from zlib import crc32
 HIGH_WATER_FILE = "high_water"
 NOTE_FILE = "high_water_note"
 
+COPY_BYTES = 4096
+"""Of one copy of the mark, filled up with zeros: a write that tears one spares the other."""
+COPIES = 2
+
+_LENGTH = Struct(">H")
 _CHECKSUM = Struct(">I")
 _FIELDS = Struct(">BQQQQ")
 _FORMAT = 1
@@ -52,13 +59,13 @@ class HighWater:
     vote: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """Return the content of the file."""
+        """Return what the note holds, and each copy of the mark."""
         body = _FIELDS.pack(_FORMAT, self.incarnation, self.sequence, self.last_index, self.term)
         return _CHECKSUM.pack(crc32(body + self.vote)) + body + self.vote
 
     @classmethod
     def from_bytes(cls, content: bytes) -> HighWater:
-        """Read the content of the file.
+        """Read it.
 
         Raises:
             ValueError: It is not what `to_bytes` wrote.
@@ -70,6 +77,32 @@ class HighWater:
         if version != _FORMAT:
             raise ValueError(f"version {version} is not known")
         return cls(incarnation, sequence, last_index, term, content[head:])
+
+
+def copy_of(mark: HighWater) -> bytes:
+    """Return one copy of the mark as its file holds it, `COPIES` of them, the first one newer."""
+    content = mark.to_bytes()
+    assert len(content) <= COPY_BYTES - _LENGTH.size, "a vote takes a few bytes"
+    return (_LENGTH.pack(len(content)) + content).ljust(COPY_BYTES, b"\0")
+
+
+def read_mark(content: bytes) -> HighWater:
+    """Read the file of the mark, also one that holds nothing but a mark, as of earlier versions.
+
+    Raises:
+        ValueError: There is no whole copy in it.
+    """
+    if len(content) != COPIES * COPY_BYTES:
+        return HighWater.from_bytes(content)
+    try:
+        return _copied(content[:COPY_BYTES])
+    except ValueError:
+        return _copied(content[COPY_BYTES:])  # power was lost while the first was written
+
+
+def _copied(copy: bytes) -> HighWater:
+    start = _LENGTH.size
+    return HighWater.from_bytes(copy[start : start + _LENGTH.unpack_from(copy)[0]])
 
 
 def newer(mark: HighWater, note: bytes | None) -> HighWater:

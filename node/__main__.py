@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.cli import main
+from node.entry import main
 
 if __name__ == "__main__":
     main()

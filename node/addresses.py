@@ -77,6 +77,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_any_address(host: str) -> bool:
+    """Whether a listener on ``host`` takes connections to every address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _ip6(text: str) -> str:
     try:
         return str(ipaddress.IPv6Address(text))

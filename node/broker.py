@@ -93,11 +93,7 @@ class Broker:
             wall_ms=around.wall_ms,
         )
         self.claims = Claims(
-            machine,
-            proposer=self.proposer,
-            leases=self.leases,
-            answers=self._answers,
-            now_s=now_s,
+            machine, proposer=self.proposer, leases=self.leases, answers=self._answers, now_s=now_s
         )
         self.queries = Queries(
             machine,
@@ -114,6 +110,7 @@ class Broker:
             answers=self._answers,
             peer_addresses=around.peer_addresses,
             reachable=around.reachable,
+            look=around.look,
         )
         self.dispatcher = self._make_dispatcher()
         self._take_over_at_s: float | None = None
@@ -136,6 +133,7 @@ class Broker:
             claims=self.claims,
             queries=self.queries,
             members=self._members,
+            gate=self._around.gate,
             welcome=self._welcome,
             now_s=self._around.now_s,
         )
@@ -145,9 +143,9 @@ class Broker:
     def applied(self, index: int, outcome: object, context: object | None) -> None:
         """Answer the commands of an entry of ours, and follow the hints of any entry."""
         del index
-        if not isinstance(outcome, Outcome):
+        if type(outcome) is not Outcome:
             return  # the no-op of a new leader
-        if isinstance(context, Batch) and self.proposer.settled(context):
+        if type(context) is Batch and self.proposer.settled(context):
             for request, reply in zip(context.requests, outcome.replies, strict=True):
                 self._answer_safely(request, reply)
         if self.leadership.leads:
@@ -213,7 +211,7 @@ class Broker:
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()
         try:
-            commands = self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms())
+            commands = self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms)
         except DiskDamagedError:
             return  # the archive has told of it: the process ends
         for command in commands:

@@ -14,7 +14,7 @@ _DAYS_MAX = 3650
 
 @click.group()
 def certificates() -> None:
-    """Make certificates for the connections between nodes."""
+    """Make certificates: between nodes, and for what clients check."""
 
 
 @certificates.command()
@@ -52,7 +52,8 @@ def authority(directory: Path) -> None:
     "addresses",
     metavar="HOST",
     multiple=True,
-    help="Host name or IP address to name as well, for other tools: nodes go by the id alone.",
+    help="Host name or IP address to name as well; may be repeated. Needed for broker.tls and "
+    "api.tls, since clients check it; nodes among themselves go by the id alone.",
 )
 @click.option(
     "--days",

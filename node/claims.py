@@ -123,9 +123,8 @@ class Claims:
 
     def wake(self, queues: Iterable[QueueKey]) -> None:
         """Propose the parked claims that these queues can serve now."""
-        if len(self._room):
-            for claim in self._room.wake(queues):
-                self._propose(claim)
+        for claim in self._room.wake(queues):
+            self._propose(claim)
 
     def lead(self) -> None:
         """Begin a term of leadership."""

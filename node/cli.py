@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import os
 import resource
 import sys
@@ -21,15 +20,14 @@ import click
 import yaml
 from structlog.typing import FilteringBoundLogger
 
-from node import logs
+from node import healthcheck, logs
 from node.addresses import Address
 from node.certificates import certificates
 from node.config import KEYS, LOG_LEVELS, Config
 from node.config_load import ENV_CONFIG, ConfigError, Flag, Key, Loaded, load
-from node.config_values import TlsFiles
+from node.config_values import PortTlsFiles, TlsFiles
+from node.token_commands import tokens
 from node.version import version
-
-HEALTHCHECK_TIMEOUT_S = 3.0
 
 _FILES_BESIDES_CLIENTS = 512
 
@@ -83,6 +81,15 @@ class _Invocation:
     help="Certificates for the connections between nodes: ca=FILE,certificate=FILE,key=FILE. "
     "Needed as soon as a node is on another host; 'tq-node certificates' makes them.",
 )
+@click.option(
+    "--client-tls",
+    metavar="FILES",
+    help="Certificate that the client port and the HTTP port show: certificate=FILE,key=FILE. "
+    "Needed, with --tokens, as soon as clients are on other hosts.",
+)
+@click.option(
+    "--tokens", metavar="FILE", help="Who is let in; 'tq-node tokens new' writes such a file."
+)
 @click.option("--data", metavar="DIR", help="Directory of this node's data.")
 @click.option("--listen", metavar="HOST:PORT", help="Where clients and workers connect.")
 @click.option("--http", metavar="HOST:PORT", help="Where health, status and metrics are served.")
@@ -96,6 +103,8 @@ def cli(
     peers: str | None,
     join: str | None,
     tls: str | None,
+    client_tls: str | None,
+    tokens: str | None,
     path: Path | None,
     data: str | None,
     listen: str | None,
@@ -107,19 +116,23 @@ def cli(
 
     Values come from defaults, then the file, then TQ_* variables, then these options.
     """
-    given = {
-        "--id": (("raft", "node_id"), node_id),
-        "--peers": (("raft", "peers"), peers),
-        "--join": (("raft", "join"), join),
-        "--tls": (("raft", "tls"), tls),
-        "--data": (("persistence", "data_dir"), data),
-        "--log-level": (("monitoring", "log_level"), log_level),
-        "--json-logs" if json_logs else "--no-json-logs": (
+    given = (
+        ("--id", ("raft", "node_id"), node_id),
+        ("--peers", ("raft", "peers"), peers),
+        ("--join", ("raft", "join"), join),
+        ("--tls", ("raft", "tls"), tls),
+        ("--client-tls", ("broker", "tls"), client_tls),
+        ("--client-tls", ("api", "tls"), client_tls),
+        ("--tokens", ("auth", "tokens_file"), tokens),
+        ("--data", ("persistence", "data_dir"), data),
+        ("--log-level", ("monitoring", "log_level"), log_level),
+        (
+            "--json-logs" if json_logs else "--no-json-logs",
             ("monitoring", "json_logs"),
             None if json_logs is None else str(json_logs).lower(),
         ),
-    }
-    flags = {key: Flag(name, value) for name, (key, value) in given.items() if value is not None}
+    )
+    flags = {key: Flag(name, value) for name, key, value in given if value is not None}
     addresses = {"broker": ("--listen", listen), "api": ("--http", http)}
     listeners = {
         section: Flag(name, value) for section, (name, value) in addresses.items() if value
@@ -156,20 +169,31 @@ def show(invocation: _Invocation, *, origin: bool) -> None:
         click.echo(line)
 
 
-@cli.command()
-@click.option("--http", "address", metavar="HOST:PORT", help="Where the node serves HTTP.")
+@cli.command("healthcheck")
+@click.option(
+    "--http",
+    "where",
+    metavar="HOST:PORT",
+    help="Where the node serves HTTP, https://HOST:PORT if with TLS; as configured unless given.",
+)
+@click.option("--ready", is_flag=True, help="Ask /readyz, whether it is ready, not /livez.")
 @click.pass_obj
-def healthcheck(invocation: _Invocation, *, address: str | None) -> None:
-    """Ask a running node whether it is alive: exit code 0 or 1."""
-    target = _address(address, option="--http") if address else invocation.load().config.http_listen
-    flaw = ask_livez(target)
-    if flaw:
-        click.echo(f"tq-node: {target}: {flaw}", err=True)
-        raise click.exceptions.Exit(1)
-    click.echo("ok")
+def check_health(invocation: _Invocation, *, where: str | None, ready: bool) -> None:
+    """Ask a running node whether it is alive, or ready: exit code 0 or 1."""
+    if where:
+        try:
+            target = healthcheck.Target.parse(where)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}, not {where!r}", param_hint="'--http'") from None
+    else:
+        config = invocation.load().config
+        target = healthcheck.Target.of_listener(config.http_listen, tls=config.api.tls is not None)
+    path = healthcheck.READY if ready else healthcheck.LIVE
+    raise click.exceptions.Exit(healthcheck.report(target, path))
 
 
 cli.add_command(certificates)
+cli.add_command(tokens)
 
 
 @cli.command("version")
@@ -223,22 +247,6 @@ def shown(loaded: Loaded, *, with_origin: bool) -> list[str]:
     return [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
 
 
-def ask_livez(address: Address, *, timeout_s: float = HEALTHCHECK_TIMEOUT_S) -> str:
-    """What is wrong with the node at ``address``; empty when it is alive."""
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout_s)
-    try:
-        connection.request("GET", "/livez?verbose")
-        answer = connection.getresponse()
-        text = answer.read(4096).decode("utf-8", "replace").strip()
-    except TimeoutError:
-        return f"no answer within {timeout_s:g} s"
-    except (OSError, http.client.HTTPException) as error:
-        return f"not reachable: {getattr(error, 'strerror', None) or error or type(error).__name__}"
-    finally:
-        connection.close()
-    return "" if answer.status == 200 else "; ".join(text.split("\n"))
-
-
 def _run(invocation: _Invocation) -> int:
     loaded = invocation.load()
     settings = loaded.config
@@ -276,13 +284,6 @@ def _until_done(running: Coroutine[Any, Any, int]) -> int:
     return uvloop.run(running)
 
 
-def _address(text: str, *, option: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}, not {text!r}", param_hint=f"'{option}'") from None
-
-
 def _yaml(value: object) -> str:
     """One value as the file would hold it."""
     if isinstance(value, bool):
@@ -291,7 +292,7 @@ def _yaml(value: object) -> str:
         return str(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, TlsFiles):
+    if isinstance(value, TlsFiles | PortTlsFiles):
         return _yaml(value._asdict())
     if isinstance(value, tuple) and not isinstance(value, Address):
         return "[" + ", ".join(_yaml(inner) for inner in value) + "]"

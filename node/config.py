@@ -18,8 +18,10 @@ from node.config_values import (
     NodeId,
     OptionalAddress,
     OptionalDirectory,
+    OptionalFile,
     OptionalHost,
     OptionalPort,
+    OptionalPortTlsFiles,
     OptionalTlsFiles,
     Peers,
     Port,
@@ -52,6 +54,7 @@ class Broker(_Section):
         port: Port of the client listener; 0 lets the system choose one.
         advertised_address: What other nodes tell clients to connect to; None means the
             address the listener is bound to.
+        tls: Certificate for clients; needed as soon as they can be on another host.
         max_connections: Client connections held at once.
         queue_depth_threshold: Waiting tasks of one queue from which submits are refused.
         worker_lease_timeout: Length of a lease, and how long a silent worker stays alive.
@@ -63,6 +66,7 @@ class Broker(_Section):
     host: Host = "127.0.0.1"
     port: Port = 7401
     advertised_address: OptionalAddress = None
+    tls: OptionalPortTlsFiles = None
     max_connections: Annotated[int, whole(1, 100_000)] = 1000
     queue_depth_threshold: Annotated[int, whole(1, 100_000_000)] = 100_000
     worker_lease_timeout: Annotated[Duration, duration("1s", "1d")] = Duration(30_000)
@@ -137,20 +141,23 @@ class Api(_Section):
     Attributes:
         host: Where it binds.
         port: Its port; 0 lets the system choose one.
+        tls: Its certificate; needed as soon as it can be reached from another host.
     """
 
     host: Host = "127.0.0.1"
     port: Port = 7402
+    tls: OptionalPortTlsFiles = None
 
 
 class Auth(_Section):
     """Who may do what.
 
     Attributes:
-        enabled: Must be false: this version has no authentication.
+        tokens_file: Who is let in (`node.tokens`); None lets everybody in who reaches the
+            ports, which must be on loopback then.
     """
 
-    enabled: Truth = False
+    tokens_file: OptionalFile = None
 
 
 class Monitoring(_Section):

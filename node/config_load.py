@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 ENV_PREFIX = "TQ_"
 ENV_CONFIG = "TQ_CONFIG"
-ENV_IGNORED = frozenset({ENV_CONFIG, "TQ_SERVERS"})
+ENV_IGNORED = frozenset({ENV_CONFIG, "TQ_SERVERS", "TQ_CA", "TQ_TOKEN", "TQ_TOKEN_FILE"})
 """Variables of other readers: the command line's own and the SDK's."""
 
 _ENV_NAMES = {f"{ENV_PREFIX}{section}__{key}".upper(): (section, key) for section, key in KEYS}

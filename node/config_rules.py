@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from node.addresses import Address, is_loopback
+from node.addresses import Address, is_any_address, is_loopback
 from node.config import Config
 
 Key = tuple[str, str]
@@ -33,6 +33,7 @@ class Conflict(NamedTuple):
 _NODE_ID: Key = ("raft", "node_id")
 _PEERS: Key = ("raft", "peers")
 _JOIN: Key = ("raft", "join")
+_TOKENS: Key = ("auth", "tokens_file")
 
 
 def conflicts(config: Config, *, given: Collection[Key]) -> list[Conflict]:
@@ -117,24 +118,44 @@ def _listing(config: Config) -> Key:
 
 
 def _loopback(config: Config) -> Iterator[Conflict]:
-    hosts: list[tuple[tuple[Key, ...], str]] = [
-        ((("broker", "host"),), config.broker.host),
-        ((("api", "host"),), config.api.host),
-    ]
-    for keys, host in hosts:
-        if not is_loopback(host):
-            yield Conflict(
-                keys,
-                f"this node would listen on {host}, which other machines may reach, and this "
-                "version has neither TLS nor authentication for clients: use 127.0.0.1, ::1 or "
-                "localhost",
+    for section, listener, host, tls in (
+        ("broker", "client", config.broker.host, config.broker.tls),
+        ("api", "HTTP", config.api.host, config.api.tls),
+    ):
+        if is_loopback(host):
+            continue
+        keys: list[Key] = [(section, "host")]
+        missing = []
+        if tls is None:
+            keys.append((section, "tls"))
+            missing.append(
+                f"a certificate in {section}.tls ('tq-node certificates issue DIR --id "
+                f"{config.node_id} --address HOST' makes one)"
             )
+        if config.auth.tokens_file is None:
+            keys.append(_TOKENS)
+            missing.append(
+                "a file of tokens in auth.tokens_file ('tq-node tokens new PRINCIPAL --file FILE' "
+                "makes one)"
+            )
+        if missing:
+            yield Conflict(
+                tuple(keys),
+                f"the {listener} listener would be on {host}, which other machines may reach; that "
+                f"needs {' and '.join(missing)}, or use 127.0.0.1, ::1 or localhost",
+            )
+    yield from _unreachable_answers(config)
     yield from _peers_in_the_clear(config)
-    if config.auth.enabled:
+
+
+def _unreachable_answers(config: Config) -> Iterator[Conflict]:
+    """A redirect must name an address that a client can dial."""
+    broker = config.broker
+    if broker.advertised_address is None and is_any_address(broker.host):
         yield Conflict(
-            (("auth", "enabled"),),
-            "this version has no authentication: it must be false, or clients would believe in "
-            "a protection that is not there",
+            (("broker", "host"), ("broker", "advertised_address")),
+            f"is {broker.host}, every address of this host, and other nodes must tell clients one: "
+            "set broker.advertised_address to the HOST:PORT by which clients reach this node",
         )
 
 

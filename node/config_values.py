@@ -47,6 +47,21 @@ class TlsFiles(NamedTuple):
         return ",".join(f"{name}={path}" for name, path in self._asdict().items())
 
 
+class PortTlsFiles(NamedTuple):
+    """Where the certificate is that a port shows to clients.
+
+    Attributes:
+        certificate: Of this node, for the names that clients use for it.
+        key: Its private key.
+    """
+
+    certificate: Path
+    key: Path
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={path}" for name, path in self._asdict().items())
+
+
 def shown(value: object) -> str:
     """A value as it may appear in a message: one line, short, no control characters."""
     if isinstance(value, bool):
@@ -196,22 +211,34 @@ def _file(value: object) -> Path:
 def _tls_files(value: object) -> TlsFiles | None:
     if value is None or isinstance(value, TlsFiles):
         return value
+    return TlsFiles(**_named_files(value, TlsFiles._fields))
+
+
+def _port_tls_files(value: object) -> PortTlsFiles | None:
+    if value is None or isinstance(value, PortTlsFiles):
+        return value
+    return PortTlsFiles(**_named_files(value, PortTlsFiles._fields))
+
+
+def _named_files(value: object, names: tuple[str, ...]) -> dict[str, Path]:
+    """Read `name=FILE,...` or a mapping that names exactly these files."""
+    several = " and ".join((", ".join(names[:-1]), names[-1]))
     if isinstance(value, str):
         parts = [part.strip().partition("=") for part in value.split(",")]
         value = {name: path for name, equals, path in parts if equals}
         if len(value) != len(parts):
-            raise ValueError("must be ca=FILE,certificate=FILE,key=FILE")
+            raise ValueError(f"must be {','.join(f'{name}=FILE' for name in names)}")
     if not isinstance(value, dict):
-        raise _wrong("must name the files ca, certificate and key", value)
+        raise _wrong(f"must name the files {several}", value)
     for name in value:
-        if name not in TlsFiles._fields:
-            near = difflib.get_close_matches(str(name), TlsFiles._fields, n=1, cutoff=0.3)
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise ValueError(f"does not know {shown(name)}{hint}: it names ca, certificate, key")
-    for name in TlsFiles._fields:
+            raise ValueError(f"does not know {shown(name)}{hint}: it names {', '.join(names)}")
+    for name in names:
         if name not in value:
-            raise ValueError(f"lacks '{name}': it names ca, certificate and key")
-    return TlsFiles(**{name: _file(path) for name, path in value.items()})
+            raise ValueError(f"lacks '{name}': it names {several}")
+    return {name: _file(value[name]) for name in names}
 
 
 def _peer_address(value: object) -> Address:
@@ -258,5 +285,7 @@ OptionalDirectory = Annotated[Path | None, PlainValidator(_optional(_directory))
 PeerAddress = Annotated[Address, PlainValidator(_peer_address)]
 OptionalAddress = Annotated[Address | None, PlainValidator(_optional(_peer_address))]
 OptionalTlsFiles = Annotated[TlsFiles | None, PlainValidator(_tls_files)]
+OptionalPortTlsFiles = Annotated[PortTlsFiles | None, PlainValidator(_port_tls_files)]
+OptionalFile = Annotated[Path | None, PlainValidator(_optional(_file))]
 NodeId = Annotated[int, whole(1, VOTER_ID_MAX)]
 Peers = Annotated[dict[NodeId, PeerAddress], BeforeValidator(_split_peers)]

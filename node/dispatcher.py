@@ -12,12 +12,14 @@ from typing import Any, Final
 from node.answers import Answers
 from node.claims import Claims
 from node.door import Door
+from node.gate import Gate
 from node.leadership import Leadership
 from node.members import Members
 from node.proposer import Proposer, Request
 from node.queries import Queries
 from node.requests import RequestError, parse_hello, request_id_of
 from node.session import Session
+from node.tokens import Role
 from node.waiting import ParkedClaim, ParkedWait
 from statemachine import (
     Claim,
@@ -48,6 +50,8 @@ _NEW_WORK: Final = frozenset(
     {Type.REGISTER_WORKER, Type.SUBMIT_TASK, Type.SUBMIT_BATCH, Type.CLAIM_TASK}
 )
 """Refused while the node drains; results and renewals are still taken."""
+_ADMIN: Final = frozenset({Type.CHANGE_MEMBERS, Type.DIGEST})
+"""Asked by principals with the role `admin` alone."""
 
 
 class Dispatcher:
@@ -61,6 +65,7 @@ class Dispatcher:
         claims: Takes admitted claims.
         queries: Answers what enters no log.
         members: Takes changes of the members.
+        gate: Lets clients in, or not.
         welcome: The info map of an accepted HELLO.
         now_s: The monotonic clock, seconds.
     """
@@ -75,6 +80,7 @@ class Dispatcher:
         claims: Claims,
         queries: Queries,
         members: Members,
+        gate: Gate,
         welcome: Callable[[], Mapping[str, object]],
         now_s: Callable[[], float],
     ) -> None:
@@ -84,6 +90,7 @@ class Dispatcher:
         self._proposer = proposer
         self._claims = claims
         self._queries = queries
+        self._gate = gate
         self._welcome = welcome
         self._now_s = now_s
         self._draining = False
@@ -155,6 +162,8 @@ class Dispatcher:
             self._refuse_stranger(session, message_type)
         elif message_type in _LOGGED:
             self._logged(session, message_type, body)
+        elif message_type in _ADMIN and session.role is not Role.ADMIN:
+            self._forbid(session, message_type, body)
         elif (anywhere := self._any_node.get(message_type)) is not None:
             anywhere(session, body)
         elif (handler := self._leader_only.get(message_type)) is None:
@@ -213,10 +222,30 @@ class Dispatcher:
             raise RequestError(
                 Code.BAD_REQUEST, "HELLO was accepted already", request_id=hello.request_id
             )
+        admitted = self._gate.admit(hello.token)
+        if isinstance(admitted, str):
+            session.closing = True  # nothing more is taken from it
+            self._gate.later(lambda: self._turn_away(session, hello.request_id, admitted))
+            return
+        session.principal, session.role = admitted
         session.accepted = True
         session.name = hello.client_name
         session.namespace = hello.namespace
         self._answers.ack(session, Type.HELLO, (hello.request_id, self._welcome()))
+
+    def _turn_away(self, session: Session, request_id: int, text: str) -> None:
+        session.closing = False
+        self._answers.nack(session, Type.HELLO, request_id, code=Code.UNAUTHENTICATED, text=text)
+        session.closing = True
+
+    def _forbid(self, session: Session, message_type: int, body: bytes) -> None:
+        self._gate.refused("role")
+        raise RequestError(
+            Code.FORBIDDEN,
+            f"{Type(message_type).name} needs a token with the role admin, and that of "
+            f"{session.principal} has the role {session.role}",
+            request_id=request_id_of(body),
+        )
 
     def _heartbeat(self, session: Session, body: bytes) -> None:
         self._queries.heartbeat(session, body, leads=self._leadership.leads)

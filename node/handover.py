@@ -26,7 +26,11 @@ _POLL_S: Final = 0.001
 
 
 async def hand_over(
-    broker: Broker, transfer: Callable[[], object], *, log: FilteringBoundLogger
+    broker: Broker,
+    transfer: Callable[[], object],
+    *,
+    log: FilteringBoundLogger,
+    is_alone: Callable[[], bool] = lambda: False,
 ) -> None:
     """Give leadership to another node, if one can take it.
 
@@ -34,6 +38,8 @@ async def hand_over(
         broker: Of this node, which leads.
         transfer: Asks consensus to hand leadership over.
         log: Told how it went, and how long no command was taken here or there.
+        is_alone: Says whether nobody is connected who could take it: a cluster that is stopped
+            as a whole does not wait for itself.
     """
     began_s = time.monotonic()
     broker.begin_hand_over()
@@ -41,7 +47,7 @@ async def hand_over(
     for patience_s in PATIENCE_S:
         if broker.leadership.leads:
             transfer()
-        await until(lambda: broker.has_handed_over, timeout_s=patience_s)
+        await until(lambda: broker.has_handed_over or is_alone(), timeout_s=patience_s)
     broker.end_hand_over()
     took_ms = round((time.monotonic() - began_s) * 1000, 1)
     if broker.has_handed_over:

@@ -2,7 +2,8 @@
 
 ``/livez`` says that this process works, whatever its peers do: restarting a node because
 others are down makes an outage longer. ``/readyz`` says that it is worth talking to.
-Neither shows anything that must stay inside.
+Neither shows anything that must stay inside, and neither asks for a token; the others do
+where the node has tokens.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from node.addresses import Address
+from node.client_tls import ClientTls
+from node.gate import REFUSAL_DELAY_S, Gate
+from node.http_guests import Guests
 
 TICK_AGE_MAX_S = 2.0
 """A node whose consensus engine has not ticked for so long is stuck."""
@@ -85,11 +89,22 @@ class Check(NamedTuple):
 
 
 class HttpListener:
-    """Serves the views on one address until stopped."""
+    """Serves the views on one address until stopped.
 
-    def __init__(self, views: Views) -> None:
+    Args:
+        views: What is shown.
+        gate: Whom `/status` and `/metrics` are shown to; everybody unless given.
+        tls: The port's certificate, None to speak in the clear.
+    """
+
+    def __init__(
+        self, views: Views, *, gate: Gate | None = None, tls: ClientTls | None = None
+    ) -> None:
         self._views = views
+        self._gate = gate or Gate()
+        self._tls = tls
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     async def start(self, address: Address) -> Address:
         """Bind and serve.
@@ -106,27 +121,39 @@ class HttpListener:
         assert self._runner is None
         # Requests are short and closing must not wait for a keep-alive connection.
         runner = web.AppRunner(
-            application(self._views), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            application(self._views, self._gate),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
         )
         await runner.setup()
+        assert runner.server is not None
+        guests = Guests(runner.server, tls=self._tls, refused=self._gate.refused)
         try:
-            await web.TCPSite(runner, address.host, address.port).start()
+            self._server = await asyncio.get_running_loop().create_server(
+                guests.make, address.host, address.port
+            )
         except OSError:
             await runner.cleanup()
             raise
         self._runner = runner
-        return Address(address.host, int(runner.addresses[0][1]))
+        return Address(address.host, int(self._server.sockets[0].getsockname()[1]))
 
     async def stop(self) -> None:
         """Close the listener and its connections."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
 
 
-def application(views: Views) -> web.Application:
+def application(views: Views, gate: Gate) -> web.Application:
     """The routes, ready for a runner or a test client."""
-    app = web.Application(middlewares=[_problems], client_max_size=_REQUEST_BYTES_MAX)
+    app = web.Application(
+        middlewares=[_problems, _asking(gate)], client_max_size=_REQUEST_BYTES_MAX
+    )
 
     async def livez(request: web.Request) -> web.Response:
         age_s = views.tick_age_s()
@@ -185,6 +212,22 @@ def _health(request: web.Request, checks: list[Check]) -> web.Response:
     return web.Response(status=status, text=text + "\n", headers=_HEADERS)
 
 
+def _asking(gate: Gate) -> Middleware:
+    """Ask for a token before anything but health is shown."""
+
+    @web.middleware
+    async def ask(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if gate.is_open or request.path in _HEALTH:
+            return await handler(request)
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if gate.admits_reader(token.strip() if kind.lower() == "bearer" else ""):
+            return await handler(request)
+        await asyncio.sleep(REFUSAL_DELAY_S)  # guessing takes time
+        raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+
+    return ask
+
+
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give errors the form of RFC 9457."""
@@ -193,28 +236,28 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        allow = error.headers.get("Allow")
-        return _problem(error.status, detail=_DETAILS.get(error.status, ""), allow=allow)
+        kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
+        return _problem(error.status, detail=_DETAILS.get(error.status, ""), headers=kept)
 
 
+_HEALTH = frozenset({"/livez", "/readyz"})
+_KEPT = ("Allow", "WWW-Authenticate")
 _DETAILS = {
+    401: "This node wants a token here: Authorization: Bearer TOKEN. /livez and /readyz do not.",
     404: "This node serves /livez, /readyz, /status and /metrics.",
     405: "This resource can only be read.",
 }
 
 
-def _problem(status: int, *, detail: str, allow: str | None = None) -> web.Response:
+def _problem(status: int, *, detail: str, headers: Mapping[str, str]) -> web.Response:
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if detail:
         body["detail"] = detail
-    headers = dict(_HEADERS)
-    if allow is not None:
-        headers["Allow"] = allow
     return web.Response(
         status=status,
         text=json.dumps(body) + "\n",
         content_type="application/problem+json",
-        headers=headers,
+        headers={**_HEADERS, **headers},
     )
 
 

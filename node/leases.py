@@ -202,6 +202,8 @@ class LeaseKeeper:
             now_s: The monotonic clock, seconds.
         """
         silent = self._sessions.pop_due(now_s, limit=SESSIONS_MAX)
+        if not silent:
+            return []
         dead = [session for session in silent if is_registered(session)]
         self._ending.difference_update(silent)
         self._ending.update(dead)

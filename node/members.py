@@ -17,7 +17,9 @@ from cluster.configuration import (
     ChangeRefusal,
     Promote,
 )
+from cluster.inquiry import Finding
 from node.answers import Answers
+from node.lookout import Seen
 from node.requests import RequestError, parse_change
 from node.session import Session
 from tq.protocol import Code, Type
@@ -25,6 +27,7 @@ from tq.protocol import Code, Type
 RETRY_MS: Final = 100
 """When what stood in the way may be over: a change under way, a leader that hands over."""
 CATCH_UP_RETRY_MS: Final = 500
+START_RETRY_MS: Final = 1000
 AT_RISK_RETRY_MS: Final = 500
 """A leader that is new has to hear from the others first."""
 
@@ -77,6 +80,7 @@ class Members:
         answers: Sends the answers.
         peer_addresses: Peer address by member, of the configuration in force.
         reachable: Says why no peer can be told to reach an address, "" if it can.
+        look: Looks whether a node waits at its address; calls back.
     """
 
     def __init__(
@@ -86,11 +90,14 @@ class Members:
         answers: Answers,
         peer_addresses: Callable[[], Mapping[int, Address]],
         reachable: Callable[[Address], str],
+        look: Callable[[AddLearner, Seen], None],
     ) -> None:
         self._change_members = change_members
         self._answers = answers
         self._peer_addresses = peer_addresses
         self._reachable = reachable
+        self._look = look
+        self._looking = False
 
     def change(self, session: Session, body: bytes) -> None:
         """Take a CHANGE_MEMBERS; `done` answers it."""
@@ -99,7 +106,33 @@ class Members:
             trouble = self._reachable(change.address)
             if trouble:
                 raise RequestError(Code.BAD_REQUEST, trouble, request_id=request_id)
+            if change.node_id not in self._peer_addresses():
+                self._look_first(Asked(session, request_id, change), change)
+                return
         self._change_members(change, Asked(session, request_id, change))
+
+    def _look_first(self, asked: Asked, change: AddLearner) -> None:
+        """Add nobody who does not answer: it would be missing until somebody removed it."""
+        if self._looking:  # one at a time: each costs a connection to wherever a client says
+            self.done(asked, 0, "CHANGE_UNDER_WAY")
+            return
+        self._looking = True
+
+        def seen(finding: Finding | None) -> None:
+            self._looking = False
+            if finding is None:
+                self._change_members(change, asked)
+            elif not asked.session.closed:
+                self._answers.nack(
+                    asked.session,
+                    Type.CHANGE_MEMBERS,
+                    asked.request_id,
+                    code=Code.NOT_WAITING,
+                    text=finding.text,
+                    retry_after_ms=START_RETRY_MS if finding.may_pass else None,
+                )
+
+        self._look(change, seen)
 
     def done(self, context: object, index: int, refusal: ChangeRefusal | None) -> None:
         """Answer a change that is committed, or was refused."""

@@ -26,6 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from node.gate import REASONS
 from node.histogram import Histogram
 from node.peer_facts import PeerFacts, peer_samples
 
@@ -98,6 +99,7 @@ class Sources:
             none.
         disk: Free bytes, and whether new tasks are refused for want of them; None while the
             disk is not open.
+        refusals: How many clients were not let in, by reason (`node.gate.REASONS`).
     """
 
     raft: Callable[[], RaftFacts | None]
@@ -105,6 +107,7 @@ class Sources:
     connections: Callable[[], int]
     peers: Callable[[], PeerFacts | None] = lambda: None
     disk: Callable[[], tuple[int, bool] | None] = lambda: None
+    refusals: Callable[[], Mapping[str, int]] = dict
 
 
 class Definition(NamedTuple):
@@ -149,6 +152,12 @@ DEFINITIONS = (
     Definition(
         "tq_requests_total", "counter", ("type", "code"), "Requests this node answered, by code."
     ),
+    Definition(
+        "tq_client_refusals_total",
+        "counter",
+        ("reason",),
+        "Clients and readers of HTTP that were not let in.",
+    ),
     Definition("tq_raft_term", "gauge", (), "Current term."),
     Definition("tq_raft_is_leader", "gauge", (), "1 on the leader, 0 elsewhere."),
     Definition("tq_raft_role", "gauge", ("role",), "1 for the role this node has."),
@@ -182,7 +191,7 @@ DEFINITIONS = (
         "tq_certificate_expiry_timestamp_seconds",
         "gauge",
         (),
-        "Until when this node's certificate is good; absent without one.",
+        "Until when the certificates of this node are good, the first to expire; absent without.",
     ),
     Definition("tq_fsync_seconds", "histogram", (), "Time one sync of the log to disk takes."),
     Definition("tq_disk_free_bytes", "gauge", (), "Free space on the disk of the data directory."),
@@ -268,10 +277,13 @@ class Metrics:
                 yield _family(definition, samples.get(definition.name, ()))
 
     def _own_samples(self) -> dict[str, Samples]:
-        disk = self._sources.disk()
+        disk, refusals = self._sources.disk(), self._sources.refusals()
         return {
             "tq_broker_connections": [((), self._sources.connections())],
             "tq_requests_total": list(self._requests.items()),
+            "tq_client_refusals_total": [
+                ((reason,), refusals.get(reason, 0)) for reason in REASONS
+            ],
             "tq_disk_free_bytes": [] if disk is None else [((), disk[0])],
             "tq_disk_low": [] if disk is None else [((), disk[1])],
             "tq_build_info": [((self._version, platform.python_version()), 1)],

@@ -21,12 +21,16 @@ from node.archive import DiskArchive
 from node.broker import Broker
 from node.collector import Collector
 from node.config import Config
+from node.entrance import Entrance, entrance
 from node.figures import node_status, task_facts
+from node.gate import Gate
 from node.handover import hand_over, see_off, until
 from node.http import HttpListener, Views
+from node.lookout import Lookout
 from node.metrics import Metrics, Sources
 from node.peer_facts import PeerFacts
 from node.settings import (
+    advertised_http,
     limits,
     open_disk,
     peer_facts,
@@ -64,6 +68,7 @@ class Node:
         self._broker: Broker | None = None
         self._clients: ClientServer | None = None
         self._http: HttpListener | None = None
+        self._entrance: Entrance | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_s = time.monotonic()
         self._stopping = False
@@ -82,8 +87,12 @@ class Node:
                 connections=lambda: self._clients.connections if self._clients else 0,
                 peers=self._peer_facts,
                 disk=self._disk_facts,
+                refusals=lambda: self._entrance.gate.refusals if self._entrance else {},
             ),
             version=version(),
+        )
+        self._lookout = Lookout(
+            config.node_id, detours=config.raft.peer_addresses, replica=lambda: self._replica
         )
         self._collector = Collector(is_quiet=self._is_quiet, now_s=time.monotonic)
 
@@ -110,23 +119,27 @@ class Node:
 
     async def _start(self) -> None:
         config = self._config
-        self._http = HttpListener(self._views())
+        door = self._entrance = entrance(config, now_s=time.monotonic)
+        self._http = HttpListener(self._views(), gate=door.gate, tls=door.http)
         # Both listeners first: their addresses are told to the peers.
         try:
             http_at = await self._http.start(config.http_listen)
         except OSError as error:
             raise listen_error("HTTP", config.http_listen, error, flag="--http") from error
-        self.http_address = str(http_at)
+        self.http_address = str(advertised_http(config, http_at))
         consensus = _Consensus(self)
         self._broker = Broker(
             self._machine,
             consensus,
             rules=rules(config),
-            around=self._surroundings(),
+            around=self._surroundings(door.gate),
             observer=self._metrics,
         )
         self._clients = ClientServer(
-            self._broker.dispatcher, limits=limits(config), now_s=time.monotonic
+            self._broker.dispatcher,
+            limits=limits(config),
+            now_s=time.monotonic,
+            secure=door.secure,
         )
         listen = config.client_listen
         try:
@@ -136,6 +149,8 @@ class Node:
         self.client_address = str(
             config.broker.advertised_address or Address(listen.host, bound[1])
         )
+        if trouble := door.trouble(self.client_address):
+            self._log.warning("config_warning", text=trouble)
         replica = Replica(
             replica_config(
                 config, client_address=self.client_address, http_address=self.http_address
@@ -157,7 +172,9 @@ class Node:
         assert clients is not None
         assert replica is not None
         if broker.leadership.leads and len(replica.status().voters) > 1:
-            await hand_over(broker, replica.transfer_leadership, log=self._log)
+            await hand_over(
+                broker, replica.transfer_leadership, log=self._log, is_alone=self._is_alone
+            )
             clients.stop_accepting()
             await see_off(lambda: clients.connections)
         clients.stop_accepting()
@@ -177,6 +194,7 @@ class Node:
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._lookout.close()
         if self._clients is not None:
             await self._clients.stop()
         if self._replica is not None:
@@ -187,7 +205,7 @@ class Node:
 
     # ------------------------------------------------------------ what parts are told
 
-    def _surroundings(self) -> Surroundings:
+    def _surroundings(self, gate: Gate) -> Surroundings:
         return Surroundings(
             now_s=time.monotonic,
             wall_ms=self._wall_ms,
@@ -199,10 +217,12 @@ class Node:
             role_changed=self._role_changed,
             peer_addresses=lambda: self.status.members if self.status else {},
             reachable=self._reachable,
+            look=self._lookout.look,
             members_changed=self._members_changed,
             removed=self._removed,
             disk_low=lambda: self._replica is not None and self._replica.short_of_disk(),
             fatal=self._fail,
+            gate=gate,
         )
 
     def _wall_ms(self) -> int:
@@ -211,7 +231,9 @@ class Node:
         return time.time_ns() // 1_000_000 if replica is None else replica.wall_ms()
 
     def _peer_facts(self) -> PeerFacts | None:
-        return None if self._replica is None else peer_facts(self._replica)
+        if self._replica is None or self._entrance is None:
+            return None
+        return peer_facts(self._replica, ends_s=self._entrance.ends_s)
 
     def _views(self) -> Views:
         return Views(
@@ -275,6 +297,8 @@ class Node:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         assert self._broker is not None
         self._broker.tick()
+        if self._entrance is not None:
+            self._entrance.gate.tick()
         self._collector.tick()
         counting = self._broker.leases.counting and self._machine.seeded
         if counting and not self._was_counting:
@@ -283,6 +307,10 @@ class Node:
 
     def _is_quiet(self) -> bool:
         return self._broker is None or self._broker.proposer.idle
+
+    def _is_alone(self) -> bool:
+        peers = self.status.peers if self.status else {}
+        return not any(peer.connected and peer.voter for peer in peers.values())
 
     def _role_changed(self, status: Status) -> None:
         self._log.info("role_changed", role=status.role, term=status.term, leader=status.leader_id)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from node.tokens import Role
+
 HELLO_MAX_BYTES: Final = 4096
 """Longest frame before HELLO was accepted, bytes."""
 ROOM_BYTES: Final = 1024 * 1024
@@ -96,6 +98,8 @@ class Session:
     name: str = ""
     namespace: str = "default"
     principal: str = ""
+    role: Role = Role.ADMIN
+    """What the token of HELLO allows; everything where there are no tokens."""
     prefixes: dict[int, bytes] = field(default_factory=dict)
     """Head of a spliced command by type: it depends on namespace and principal alone."""
     parked: set[object] = field(default_factory=set)
@@ -155,7 +159,8 @@ class Session:
         if self.closing:
             self._waiting.clear()
             self.wire.close()
-        self._catch_up()
+        if self._waiting:
+            self._catch_up()
 
     @property
     def _has_room(self) -> bool:

@@ -10,7 +10,7 @@ from cluster.interface import Timing
 from cluster.replica import Replica, ReplicaConfig
 from cluster.space import SpaceLimits
 from cluster.tls import PeerTls, TlsFiles, today
-from node.addresses import Address, is_loopback
+from node.addresses import Address, is_any_address, is_loopback
 from node.config import Config
 from node.peer_facts import PeerFacts
 from node.session import Limits
@@ -65,14 +65,28 @@ def peer_tls(config: Config) -> PeerTls | None:
     return PeerTls(config.node_id, TlsFiles(*files), now=today())
 
 
-def peer_facts(replica: Replica) -> PeerFacts:
-    """Return what metrics tell of a replica's peers."""
+def advertised_http(config: Config, bound: Address) -> Address:
+    """Return where others reach the HTTP listener; a client address that is told helps out."""
+    known = config.broker.advertised_address
+    if known is not None and is_any_address(bound.host):
+        return Address(known.host, bound.port)
+    return bound
+
+
+def peer_facts(replica: Replica, *, ends_s: Sequence[float] = ()) -> PeerFacts:
+    """Return what metrics tell of a replica's peers.
+
+    Args:
+        replica: It knows them.
+        ends_s: Until when the certificates of other ports are good, seconds since the epoch.
+    """
     tls = replica.tls
+    ends_s = [*ends_s, *([] if tls is None else [tls.ends.timestamp()])]
     return PeerFacts(
         refusals=replica.refusal_counts(),
         terms_refused=replica.status().terms_refused,
         alarms=replica.alarms(),
-        certificate_ends_s=None if tls is None else tls.ends.timestamp(),
+        certificate_ends_s=min(ends_s, default=None),
     )
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cluster.addresses import Address
-from cluster.configuration import Change, Configuration
+from cluster.configuration import AddLearner, Change, Configuration
 from cluster.interface import Status
+from node.gate import Gate
+from node.lookout import Seen
 
 
 class Consensus(Protocol):
@@ -49,10 +51,12 @@ class Surroundings:
         role_changed: Told when the role, the term or the known leader changed.
         peer_addresses: Peer address by member of the cluster.
         reachable: Says why nodes cannot reach each other at a peer address, "" if they can.
+        look: Looks whether a node waits where it is said to; calls back.
         members_changed: Told of the configuration in force and the index of its entry.
         removed: Told, once, of the entry that has removed this node from its cluster.
         disk_low: Says whether the disk has no room for new tasks.
         fatal: Ends the process.
+        gate: Lets clients in; everybody unless given.
     """
 
     now_s: Callable[[], float]
@@ -68,7 +72,9 @@ class Surroundings:
     removed: Callable[[int], None] = lambda _index: None
     peer_addresses: Callable[[], Mapping[int, Address]] = dict
     reachable: Callable[[Address], str] = lambda _address: ""
+    look: Callable[[AddLearner, Seen], None] = lambda _change, seen: seen(None)
     disk_low: Callable[[], bool] = lambda: False
+    gate: Gate = field(default_factory=Gate)
 
 
 @dataclass(frozen=True)

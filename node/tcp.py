@@ -19,6 +19,8 @@ from tq.protocol import Code, Decoder, Type, encode
 SWEEP_S: Final = 1.0
 _CLOSE_S: Final = 5.0
 """How long a closing connection may take to read its last answers."""
+REFUSED_MAX: Final = 256
+"""Connections over the limit that are told so at one time; more are closed without a word."""
 _WRITE_HIGH_BYTES: Final = 1024 * 1024
 TURN_BYTES: Final = 128 * 1024
 """After so much from one client the others have their turn; an event loop may otherwise
@@ -67,6 +69,9 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
         self._opened_s = self._frame_s = self._now_s()
         if not self._server.admit(self):
+            if self._server.refused > REFUSED_MAX:
+                self.abort()
+                return
             text = f"the node serves {self._limits.connections_max} connections already"
             self._session.end(encode(Type.NACK, [0, Code.TOO_MANY_CONNECTIONS, text, 1000]))
 
@@ -220,6 +225,7 @@ class ClientServer:
         limits: Bounds of the port.
         now_s: The monotonic clock, seconds.
         schedule: Runs a callback soon in the event loop; the running loop's by default.
+        secure: Puts TLS between a connection and its socket.
     """
 
     def __init__(
@@ -229,7 +235,9 @@ class ClientServer:
         limits: Limits,
         now_s: Callable[[], float],
         schedule: Callable[[Callable[[], None]], object] | None = None,
+        secure: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None,
     ) -> None:
+        self._secure = secure or (lambda connection: connection)
         self.receiver = receiver
         self.limits = limits
         self.now_s = now_s
@@ -246,6 +254,11 @@ class ClientServer:
         """Connections that are served."""
         return len(self._connections)
 
+    @property
+    def refused(self) -> int:
+        """Connections over the limit that are still being told so."""
+        return len(self._refused)
+
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the bound address.
 
@@ -253,7 +266,7 @@ class ClientServer:
             OSError: The address is in use or not ours.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port)
+        self._server = await loop.create_server(lambda: self._secure(Connection(self)), host, port)
         self._timer = loop.call_later(SWEEP_S, self._tick)
         bound = self._server.sockets[0].getsockname()
         return str(bound[0]), int(bound[1])

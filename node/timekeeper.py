@@ -6,6 +6,7 @@ retention each become a command, and the log decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from node.leases import LeaseKeeper
@@ -75,18 +76,23 @@ class Timekeeper:
         """Note that an entry left due timers for the next one."""
         self._advance_due = True
 
-    def poll(self, *, now_s: float, wall_ms: int) -> list[InternalCommand]:
+    def poll(self, *, now_s: float, wall_ms: Callable[[], int]) -> list[InternalCommand]:
         """Return what is to be proposed now; each is under way until `settled`.
 
         Args:
             now_s: The monotonic clock, seconds.
-            wall_ms: The wall clock, milliseconds since the Unix epoch.
+            wall_ms: The wall clock, milliseconds since the Unix epoch; read when a timer
+                waits for it.
         """
-        commands: list[InternalCommand] = []
-        if self._leases.counting:
-            commands += self._expiries(now_s)
-            commands += self._advance(wall_ms)
-            commands += self._retire(now_s)
+        if not self._leases.counting:
+            return []
+        due = (
+            self._expire(now_s),
+            self._expire_sessions(now_s),
+            self._advance(wall_ms),
+            self._retire(now_s),
+        )
+        commands: list[InternalCommand] = [command for command in due if command is not None]
         self._under_way.update(map(type, commands))
         return commands
 
@@ -94,40 +100,44 @@ class Timekeeper:
         """Note that a command was applied or dropped."""
         self._under_way.discard(type(command))
 
-    def _expiries(self, now_s: float) -> list[InternalCommand]:
-        commands: list[InternalCommand] = []
-        if Expire not in self._under_way and (pairs := self._leases.expired(now_s=now_s)):
-            commands.append(Expire(tuple(pairs)))
-        if ExpireSessions not in self._under_way:
-            dead = self._leases.dead_sessions(self._is_registered, now_s=now_s)
-            if dead:
-                commands.append(ExpireSessions(tuple(dead)))
-        return commands
+    def _expire(self, now_s: float) -> Expire | None:
+        if Expire in self._under_way:
+            return None
+        pairs = self._leases.expired(now_s=now_s)
+        return Expire(tuple(pairs)) if pairs else None
+
+    def _expire_sessions(self, now_s: float) -> ExpireSessions | None:
+        if ExpireSessions in self._under_way:
+            return None
+        dead = self._leases.dead_sessions(self._is_registered, now_s=now_s)
+        return ExpireSessions(tuple(dead)) if dead else None
 
     def _is_registered(self, session: int) -> bool:
         return self._machine.session(session) is not None
 
-    def _advance(self, wall_ms: int) -> list[InternalCommand]:
-        if Advance in self._under_way:
-            return []
-        due_ms = self._machine.next_due_at_ms()
-        now_ms = max(wall_ms, self._machine.log_time_ms)
-        if self._advance_due or (due_ms is not None and due_ms <= now_ms):
-            self._advance_due = False
-            return [Advance()]
-        return []
+    def _advance(self, wall_ms: Callable[[], int]) -> Advance | None:
+        if Advance in self._under_way or not (self._advance_due or self._timer_due(wall_ms)):
+            return None
+        self._advance_due = False
+        return Advance()
 
-    def _retire(self, now_s: float) -> list[InternalCommand]:
+    def _timer_due(self, wall_ms: Callable[[], int]) -> bool:
+        due_ms = self._machine.next_due_at_ms()
+        if due_ms is None:
+            return False
+        return due_ms <= self._machine.log_time_ms or due_ms <= wall_ms()
+
+    def _retire(self, now_s: float) -> Retire | None:
         if self._sweep_at_s is None:
             self._sweep_at_s = now_s + self._compaction_s
         if self._cursor is None and now_s >= self._sweep_at_s:
             self._cursor = b""
         if self._cursor is None or Retire in self._under_way:
-            return []
+            return None
         task_ids, cursor = self._machine.retirable(self._cursor, RETIRE_MAX)
         if cursor:
             self._cursor = cursor
         else:
             self._cursor = None
             self._sweep_at_s = now_s + self._compaction_s
-        return [Retire(tuple(task_ids))] if task_ids else []
+        return Retire(tuple(task_ids)) if task_ids else None

@@ -130,6 +130,9 @@ class ClaimRoom:
 
         A bounded number at a time: one connection can wait for hundreds of thousands.
         """
+        if not self._queues:
+            self._to_look_at.clear()
+            return []
         if not self._to_look_at:
             self._to_look_at = list(self._queues)
         next_ones = self._to_look_at[-LOOKS_MAX:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from statemachine.commands import Claim, Expire, Extend, Progress, Release
 from statemachine.lifecycle import TRANSITIONS, Event
 from statemachine.lines import Queue, take_best
@@ -17,76 +19,79 @@ _LEASE_LOST = Refused(Code.LEASE_LOST, "the token is not that of the task's live
 
 def claim(state: State, command: Claim) -> Granted | Refused:
     """Lease tasks; the same request of the same session gets the same live leases."""
-    session = state.sessions.get(command.session)
-    if session is None or session.namespace != command.namespace:
+    request_id, namespace, _, number, names, tasks_max, _ = command
+    session = state.sessions.by_id.get(number)
+    if session is None or session.namespace != namespace:
         return Refused(Code.UNKNOWN_SESSION, "the session ended or never was; register again")
-    if command.tasks_max > state.settings.claim_max:
+    if tasks_max > state.settings.claim_max:
         return Refused(Code.BAD_REQUEST, f"count must be at most {state.settings.claim_max}")
-    held = session.claims.get(command.request_id)
+    held = session.claims.get(request_id)
     if held is not None:
-        return Granted([_grant_of(task) for task in held.values()])
-    if session.leases >= LIMITS.session_leases_max:
+        return Granted(_grants_of(held.values()))
+    room = LIMITS.session_leases_max - session.leases
+    if room <= 0:
         # Not "nothing found": a claim that waits for tasks would come again at once, for ever.
         return Refused(
             Code.RATE_LIMITED, f"the session holds {session.leases} leases", QUEUE_FULL_RETRY_MS
         )
     queues: list[Queue] = []
-    for name in command.queues:
-        queue = state.queues.get((command.namespace, name))
+    for name in names:
+        queue = state.queues.get((namespace, name))
         if queue is not None:
             queues.append(queue)
-    tasks_max = min(
-        command.tasks_max, LIMITS.session_leases_max - session.leases, state.positions_left()
-    )
-    tasks = take_best(queues, tasks_max) if queues else []
-    if not tasks:
-        return Granted([])
-    return Granted(_lease(state, session, command.request_id, tasks))
+    if tasks_max > room or state.next_token + tasks_max > state.token_end:
+        tasks_max = min(tasks_max, room, state.token_end - state.next_token)
+    tasks = take_best(queues, tasks_max) if queues else None
+    return named(Granted, (_lease(state, session, request_id, tasks) if tasks else [],))
 
 
 def _lease(state: State, session: WorkerSession, request_id: int, tasks: list[Task]) -> list[Grant]:
     held: dict[Token, Task] = {}
     leased, changed, queues = state.leased, state.changes.tasks, state.queues
     token, now_ms, lease_ms = state.next_token, state.log_time_ms, state.settings.lease_ms
-    grants: list[Grant] = []
+    kind, worker = tasks[0].kind, session.name
+    queue = queues[kind.queue_key]
     for task in tasks:
+        if task.kind is not kind:
+            kind = task.kind
+            queue = queues[kind.queue_key]
         task.state = _AFTER_CLAIM[task.state]
         task.token = token
         task.attempt += 1
         task.session = session
-        task.worker = session.name
+        task.worker = worker
         task.claim_id = request_id
         task.claimed_at_ms = now_ms
-        task.lease_ms = task.kind.lease_ms or lease_ms
+        task.lease_ms = kind.lease_ms or lease_ms
         if task.story is not None:
             task.story.begin_attempt()
         held[token] = leased[token] = changed[task.task_id] = task
-        queue = queues[task.kind.queue_key]
         queue.depth -= 1
         queue.in_progress += 1
-        grants.append(_grant_of(task))
         token += 1
     state.next_token = token
     session.claims[request_id] = held
     session.leases += len(held)
-    return grants
+    return _grants_of(tasks)
 
 
-def _grant_of(task: Task) -> Grant:
-    kind = task.kind
-    return named(
-        Grant,
-        (
-            task.task_id,
-            task.token,
-            kind.queue,
-            kind.name,
-            task.attempt,
-            task.lease_ms,
-            kind.timeout_ms,
-            task.place,
-        ),
-    )
+def _grants_of(tasks: Iterable[Task]) -> list[Grant]:
+    return [
+        named(
+            Grant,
+            (
+                task.task_id,
+                task.token,
+                (kind := task.kind).queue,
+                kind.name,
+                task.attempt,
+                task.lease_ms,
+                kind.timeout_ms,
+                task.place,
+            ),
+        )
+        for task in tasks
+    ]
 
 
 def late(state: State, task: Task, *, what: str, token: Token) -> Refused:

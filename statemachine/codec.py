@@ -18,11 +18,18 @@ import msgpack
 from statemachine import commands as c
 from statemachine import validation
 from statemachine.types import LIMITS, Code, Invalid
+from statemachine.validation import server_header
 
 ENTRY_VERSION: Final = 1
 _ENTRY_START: Final = bytes([ENTRY_VERSION, 0x92])
 _COMMAND_START: Final = b"\x94"
 _MAP_MAX: Final = 1024
+
+# What is looked at for every entry or command, within reach of one step.
+_ENTRY_COMMANDS_MAX: Final = LIMITS.entry_commands_max
+_NOW_MS_MAX: Final = LIMITS.now_ms_max
+_COPIED_BYTES_MAX: Final = 16 * 1024
+_CLIENT_SHAPES: Final = {int(type_): shape for type_, shape in validation.CLIENT.items()}
 
 _UNPACK_ERRORS: Final = (
     ValueError,  # short, long or bad bytes, bad UTF-8, odd map keys, too deep, too long
@@ -84,7 +91,7 @@ def decode_command(type_: int, body: bytes, *, namespace: str, principal: str) -
     shape = validation.CLIENT.get(type_)
     if shape is None:
         raise Invalid(Code.UNKNOWN_TYPE, f"type {type_} is not a request that is logged")
-    validation.server_header(namespace, principal)
+    server_header(namespace, principal)
     # Wider than any list may be, so that one too long is refused by its name, not as bytes.
     unpacked = _unpack_foreign(body, 10 * LIMITS.batch_max)
     if type(unpacked) is not list:
@@ -145,37 +152,52 @@ def decode_entry(entry: bytes) -> tuple[int, list[c.Command | c.Malformed]]:
         now_ms, listed = _entry_parts(entry)
     except Invalid as error:
         return 0, [c.Malformed(error.text)]
-    return now_ms, [_decode_listed(item) for item in listed]
+    return now_ms, _decode_all(listed)
 
 
 def _entry_parts(entry: bytes) -> tuple[int, list[object]]:
-    if entry[:1] != _ENTRY_START[:1]:
+    if not entry or entry[0] != ENTRY_VERSION:
         raise Invalid(Code.MALFORMED, f"not an entry of version {ENTRY_VERSION}")
-    parts = _unpack_foreign(memoryview(entry)[1:], LIMITS.entry_commands_max)
+    # To look at the rest in place costs more than to copy it, unless it is long.
+    rest = entry[1:] if len(entry) < _COPIED_BYTES_MAX else memoryview(entry)[1:]
+    parts = _unpack_foreign(rest, _ENTRY_COMMANDS_MAX)
     if type(parts) is not list or len(parts) != 2:
         raise Invalid(Code.MALFORMED, "an entry is a pair")
     now_ms, listed = parts
-    if type(now_ms) is not int or not 0 <= now_ms <= LIMITS.now_ms_max:
+    if type(now_ms) is not int or not 0 <= now_ms <= _NOW_MS_MAX:
         raise Invalid(Code.MALFORMED, "an entry's time is out of range")
     if type(listed) is not list:
         raise Invalid(Code.MALFORMED, "an entry's commands are a list")
     return now_ms, listed
 
 
-def _decode_listed(item: object) -> c.Command | c.Malformed:
-    if type(item) is not list or len(item) != 4:
-        return c.Malformed("a command is a list of 4 elements")
-    type_, namespace, principal, body = item
-    if type(type_) is not int or type(body) is not list:
-        return c.Malformed("a command's type is an integer and its body a list")
-    try:
-        shape = validation.CLIENT.get(type_)
-        if shape is not None:
-            validation.server_header(namespace, principal)
-            return shape(body, namespace, principal)
-        internal = validation.INTERNAL.get(type_)
-        if internal is not None:
-            return internal(body)
-    except Invalid as error:
-        return c.Malformed(error.text)
-    return c.Malformed(f"unknown command type {type_}")
+def _decode_all(listed: list[object]) -> list[c.Command | c.Malformed]:
+    decoded: list[c.Command | c.Malformed] = []
+    # Neighbours are mostly of one connection: what was right for one is for the next.
+    right_namespace: object = None
+    right_principal: object = None
+    for item in listed:
+        if type(item) is not list or len(item) != 4:
+            decoded.append(c.Malformed("a command is a list of 4 elements"))
+            continue
+        type_, namespace, principal, body = item
+        if type(type_) is not int or type(body) is not list:
+            decoded.append(c.Malformed("a command's type is an integer and its body a list"))
+            continue
+        shape = _CLIENT_SHAPES.get(type_)
+        try:
+            if shape is None:
+                decoded.append(_decode_internal(type_, body))
+                continue
+            if namespace != right_namespace or principal != right_principal:
+                server_header(namespace, principal)
+                right_namespace, right_principal = namespace, principal
+            decoded.append(shape(body, namespace, principal))
+        except Invalid as error:
+            decoded.append(c.Malformed(error.text))
+    return decoded
+
+
+def _decode_internal(type_: int, body: list[object]) -> c.InternalCommand | c.Malformed:
+    shape = validation.INTERNAL.get(type_)
+    return c.Malformed(f"unknown command type {type_}") if shape is None else shape(body)

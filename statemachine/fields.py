@@ -17,7 +17,12 @@ def bad(text: str) -> Invalid:
 def sized(body: list[object], size: int) -> None:
     """Check the number of elements."""
     if len(body) != size:
-        raise bad(f"expected {size} elements, got {len(body)}")
+        raise wrong_size(body, size)
+
+
+def wrong_size(body: list[object], size: int) -> Invalid:
+    """Return the refusal of a body that has not `size` elements."""
+    return bad(f"expected {size} elements, got {len(body)}")
 
 
 def integer(value: object, field: str, low: int, high: int) -> int:

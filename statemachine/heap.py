@@ -17,33 +17,37 @@ class TaskHeap:
 
     Places are unique, so the order is total and does not depend on the history of
     the heap: one that was rebuilt gives the same tasks in the same order.
+
+    Attributes:
+        items: (rank, place, task), the head first; only to be read, and here because
+            whether anything is due is asked for every entry.
     """
 
-    __slots__ = ("_items", "_positions")
+    __slots__ = ("_positions", "items")
 
     def __init__(self) -> None:
-        self._items: list[tuple[int, int, Task]] = []
+        self.items: list[tuple[int, int, Task]] = []
         self._positions: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def head(self) -> tuple[int, Task] | None:
         """Return (rank, task) of the smallest, or None."""
-        if not self._items:
+        if not self.items:
             return None
-        rank, _, task = self._items[0]
+        rank, _, task = self.items[0]
         return rank, task
 
     def push(self, rank: int, task: Task) -> None:
         """Add a task that is not in the heap."""
         assert task.place not in self._positions
-        self._items.append((rank, task.place, task))
-        self._rise(len(self._items) - 1)
+        self.items.append((rank, task.place, task))
+        self._rise(len(self.items) - 1)
 
     def pop(self) -> Task:
         """Remove and return the head; the heap must not be empty."""
-        task = self._items[0][2]
+        task = self.items[0][2]
         self._take_out(0)
         return task
 
@@ -55,15 +59,15 @@ class TaskHeap:
         return task.place in self._positions
 
     def _take_out(self, position: int) -> None:
-        del self._positions[self._items[position][1]]
-        last = self._items.pop()
-        if position < len(self._items):
-            self._items[position] = last
+        del self._positions[self.items[position][1]]
+        last = self.items.pop()
+        if position < len(self.items):
+            self.items[position] = last
             self._rise(position)
             self._sink(self._positions[last[1]])
 
     def _rise(self, position: int) -> None:
-        items, positions = self._items, self._positions
+        items, positions = self.items, self._positions
         item = items[position]
         while position:
             above = (position - 1) >> 1
@@ -76,7 +80,7 @@ class TaskHeap:
         positions[item[1]] = position
 
     def _sink(self, position: int) -> None:
-        items, positions = self._items, self._positions
+        items, positions = self.items, self._positions
         item, size = items[position], len(items)
         while (below := 2 * position + 1) < size:
             if below + 1 < size and items[below + 1] < items[below]:

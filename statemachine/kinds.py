@@ -105,23 +105,25 @@ def kind_of(namespace: str, queue: object, name: object, options: object) -> Kin
     Raises:
         Invalid: BAD_REQUEST naming the field that is wrong.
     """
-    if not options and type(options) is dict:
-        items: OptionItems = ()
-        types: tuple[type, ...] = ()
-    elif type(options) is dict:
-        items = tuple(options.items())
+    if type(options) is not dict:
+        raise Invalid(Code.BAD_REQUEST, "options must be a map")
+    try:
+        if not options:
+            return _plain_kind(namespace, queue, name)
         # True equals 1 and hashes like it: the types belong to the look-up, or what
         # one replica remembers would decide what another refuses.
         types = tuple(map(type, options.values()))
-    else:
-        raise Invalid(Code.BAD_REQUEST, "options must be a map")
-    try:
-        return _kind(namespace, queue, name, items, types)
+        return _kind(namespace, queue, name, tuple(options.items()), types)
     except TypeError:
         # A list or a map, which no look-up takes.
         checked_name(queue, "queue")
         checked_name(name, "name")
         raise Invalid(Code.BAD_REQUEST, "options: every value must be an integer") from None
+
+
+@lru_cache(maxsize=KINDS_REMEMBERED_MAX)
+def _plain_kind(namespace: str, queue: object, name: object) -> Kind:
+    return Kind(namespace, checked_name(queue, "queue"), checked_name(name, "name"), Policy())
 
 
 @lru_cache(maxsize=KINDS_REMEMBERED_MAX)

@@ -6,61 +6,87 @@ came back, or had to wait first, stands at its original place again.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
+from typing import Final
 
 from statemachine.heap import TaskHeap
 from statemachine.task import Task
 from statemachine.types import QueueKey, Tier, tier_of
+
+_TIERS: Final = len(Tier)
 
 
 class Line:
     """Claimable tasks of one queue and one priority.
 
     Attributes:
-        arrived: Tasks in order of place, by place. Most tasks arrive in that order, and
-            to join and leave here costs next to nothing.
-        last_place: Of the last one of them.
+        arrived: Tasks in order of place. Most tasks arrive in that order, and to join and
+            to leave at the front costs next to nothing.
+        last_place: Of the last one that joined them.
+        gone: Places of those among them that left from the middle. They stay where they
+            are until they are the first, or until half of `arrived` is gone. The first of
+            `arrived` is never gone, so without any there is nothing here either.
         returned: The other tasks.
     """
 
-    __slots__ = ("arrived", "last_place", "returned")
+    __slots__ = ("arrived", "gone", "last_place", "returned")
 
     def __init__(self) -> None:
-        self.arrived: OrderedDict[int, Task] = OrderedDict()
+        self.arrived: deque[Task] = deque()
+        self.gone: set[int] = set()
         self.returned = TaskHeap()
         self.last_place = 0
 
     def __len__(self) -> int:
-        return len(self.arrived) + len(self.returned)
+        return len(self.arrived) - len(self.gone) + len(self.returned.items)
+
+    def __bool__(self) -> bool:
+        return bool(self.arrived or self.returned.items)
 
     def remove(self, task: Task) -> None:
         """Take out a task that is in the line."""
-        if self.arrived.pop(task.place, None) is None:
+        if task in self.returned:
             self.returned.remove(task)
+            return
+        self.gone.add(task.place)
+        if 2 * len(self.gone) > len(self.arrived):
+            self.arrived = deque(one for one in self.arrived if one.place not in self.gone)
+            self.gone.clear()
+        else:
+            self._first_is_there()
+
+    def _first_is_there(self) -> None:
+        arrived, gone = self.arrived, self.gone
+        while gone and arrived[0].place in gone:
+            gone.remove(arrived.popleft().place)
 
     def head_place(self) -> int:
         """Return the place of the next task; the line must not be empty."""
-        back = self.returned.head()
-        if not self.arrived:
-            assert back is not None
-            return back[0]
-        place = next(iter(self.arrived))
-        return place if back is None or place < back[0] else back[0]
+        arrived, returned = self.arrived, self.returned.items
+        if not arrived:
+            return returned[0][0]
+        place = arrived[0].place
+        return place if not returned or place < returned[0][0] else returned[0][0]
 
     def take(self, tasks_max: int, taken: list[Task]) -> None:
         """Move up to `tasks_max` tasks from the front of the line to `taken`."""
         arrived, returned = self.arrived, self.returned
-        pop = arrived.popitem
-        while tasks_max and returned:
-            if arrived and next(iter(arrived)) == self.head_place():
-                taken.append(pop(last=False)[1])
+        pop = arrived.popleft
+        while tasks_max and (returned.items or self.gone):
+            if arrived and arrived[0].place == self.head_place():
+                taken.append(pop())
+                self._first_is_there()
             else:
                 taken.append(returned.pop())
             tasks_max -= 1
-        for _ in range(min(tasks_max, len(arrived))):
-            taken.append(pop(last=False)[1])
+        if tasks_max >= len(arrived):
+            taken += arrived
+            arrived.clear()
+            return
+        for _ in range(tasks_max):
+            taken.append(pop())
 
 
 class Queue:
@@ -79,8 +105,8 @@ class Queue:
         self.key = key
         self.depth = 0
         self.in_progress = 0
-        self.scheduled = [0] * len(Tier)
-        self.failed = [0] * len(Tier)
+        self.scheduled = [0] * _TIERS
+        self.failed = [0] * _TIERS
         self._lines: dict[int, Line] = {}
         # Bit p is set while the line of priority p holds a task: the highest is one
         # bit_length() away.
@@ -95,10 +121,10 @@ class Queue:
         place, arrived = task.place, line.arrived
         if not arrived:
             self._nonempty |= 1 << priority
-        elif place < line.last_place:
+        elif place <= line.last_place:
             line.returned.push(place, task)
             return
-        arrived[place] = task
+        arrived.append(task)
         line.last_place = place
 
     def remove(self, task: Task) -> None:
@@ -112,12 +138,14 @@ class Queue:
     def take(self, tasks_max: int) -> list[Task]:
         """Take out up to `tasks_max` tasks, highest priority first, then by place."""
         taken: list[Task] = []
-        while self._nonempty and len(taken) < tasks_max:
-            priority = self._nonempty.bit_length() - 1
+        nonempty = self._nonempty
+        while nonempty and len(taken) < tasks_max:
+            priority = nonempty.bit_length() - 1
             line = self._lines[priority]
             line.take(tasks_max - len(taken), taken)
-            if not line:
-                self._nonempty &= ~(1 << priority)
+            if not line.arrived and not line.returned.items:
+                nonempty &= ~(1 << priority)
+        self._nonempty = nonempty
         return taken
 
     def head(self) -> tuple[int, int] | None:
@@ -129,7 +157,7 @@ class Queue:
 
     def ready(self) -> int:
         """Count the claimable tasks."""
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._lines.values())) if self._nonempty else 0
 
     def depth_by_tier(self) -> list[int]:
         """Count the live tasks not in progress of each tier."""
@@ -152,6 +180,12 @@ def take_best(queues: Sequence[Queue], tasks_max: int) -> list[Task]:
     if len(queues) == 1:
         return queues[0].take(tasks_max)
     heads = [(*head, number) for number, queue in enumerate(queues) if (head := queue.head())]
+    if not heads:
+        return []
+    if len(heads) == 1:
+        return queues[heads[0][2]].take(tasks_max)
+    if tasks_max == 1:
+        return queues[min(heads)[2]].take(1)
     heapify(heads)
     taken: list[Task] = []
     while heads and len(taken) < tasks_max:

@@ -7,7 +7,7 @@ stop rather than guess.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -47,6 +47,7 @@ from statemachine.types import (
     Settings,
     TaskId,
     Token,
+    named,
 )
 from statemachine.workers import decode_session, encode_session
 
@@ -111,16 +112,16 @@ class Machine:
         if self._handed_out is not None:
             self._assert_written(self._handed_out)
             self._handed_out = None
-        now_ms, listed = cast(
-            "tuple[int, Sequence[commands.Command | commands.Malformed]]",
-            decode_entry(entry) if decoded is None else decoded,
-        )
+        known: Any = decode_entry(entry) if decoded is None else decoded
+        now_ms, listed = known
         state.begin(index, now_ms)
-        state.changes.entries_bytes += len(entry)
+        changes = state.changes
+        changes.entries += 1
+        changes.entries_bytes += len(entry)
         advance_due = state.advance()
         handlers = _HANDLERS
         replies = [handlers[type(command)](state, command) for command in listed]
-        return Outcome(replies, list(state.ready), state.finished, advance_due)
+        return named(Outcome, (replies, [*state.ready], state.finished, advance_due))
 
     def take_changes(self) -> list[Record] | None:
         """Return the records of a checkpoint if one is due at the index just applied.

@@ -31,7 +31,7 @@ def change_settings(state: State, command: ChangeSettings) -> Done:
         return Done()
     state.seeded = True
     state.settings = state.settings._replace(**dict(command.changes))
-    state.bound_ids()
+    state.bound_submits()
     return Done()
 
 

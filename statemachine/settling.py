@@ -19,18 +19,19 @@ _IN_PROGRESS: Final = TaskState.IN_PROGRESS
 
 def task_result(state: State, command: TaskResult) -> Recorded | Refused:
     """Take a result from the holder of the live lease, and from nobody else."""
-    task = state.live.get(command.task_id)
-    if task is None or task.kind.namespace != command.namespace:
-        task = state.find(command.namespace, command.task_id)
+    _, namespace, _, task_id, token, outcome, result, _ = command
+    task = state.live.get(task_id)
+    if task is None or task.kind.namespace != namespace:
+        task = state.find(namespace, task_id)
         if task is None:
             return NOT_FOUND
-    if task.state is not _IN_PROGRESS or task.token != command.token:
+    if task.state is not _IN_PROGRESS or task.token != token:
         repeated = _first_answer(task, command)
-        return repeated or late(state, task, what="result", token=command.token)
+        return repeated or late(state, task, what="result", token=token)
     state.end_lease(task)
     run_ms = state.log_time_ms - task.claimed_at_ms
-    if command.outcome is _SUCCESS:
-        _complete(state, task, command.result)
+    if outcome is _SUCCESS:
+        _complete(state, task, result)
     else:
         _fail(state, task, command)
     return named(Recorded, (task.state, run_ms))
@@ -52,8 +53,9 @@ def _first_answer(task: Task, command: TaskResult) -> Recorded | None:
 def _complete(state: State, task: Task, result: bytes) -> None:
     task.result = result
     state.changes.extra_bytes += len(result)
-    state.counters.completed += 1
-    state.counters.completed_kept += 1
+    counters = state.counters
+    counters.completed += 1
+    counters.completed_kept += 1
     state.finish(task, Event.COMPLETE)
 
 

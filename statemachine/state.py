@@ -24,6 +24,7 @@ from statemachine.workers import Sessions
 
 NOT_FOUND: Final = Refused(Code.NOT_FOUND, "no such task")
 NO_ID: Final = bytes(16)
+_MOVES: Final = dict(TRANSITIONS)
 
 
 class Counters:
@@ -68,9 +69,13 @@ class State:
         terminal_id_max: Largest id of any task that ever became terminal: a larger
             one cannot be in the archive, which spares the look-up.
         id_oldest, id_newest: Bounds of the ids that an unknown task may have now.
+        depth_max: Depth at which a queue is full now.
         index: Of the entry being applied.
-        accepted: The answer to every new task of this entry.
+        submits_of: Index of the entry that `accepted` and the bounds of new tasks are of:
+            most entries add no task and need neither.
+        accepted: The answer to every new task of that entry.
         next_token: Next unused position of this entry, as a place, token or session.
+        token_end: The first one past the last of this entry.
         ready: Queues that received claimable tasks in this entry, in order.
         finished: Tasks that became terminal in this entry.
     """
@@ -79,6 +84,7 @@ class State:
         "accepted",
         "changes",
         "counters",
+        "depth_max",
         "finished",
         "id_newest",
         "id_oldest",
@@ -93,8 +99,10 @@ class State:
         "sessions",
         "settings",
         "stored",
+        "submits_of",
         "terminal_id_max",
         "timers",
+        "token_end",
     )
 
     def __init__(self, archive: Archive) -> None:
@@ -111,27 +119,36 @@ class State:
         self.changes = Changes()
         self.stored = Stored(archive, self.changes)
         self.index = 0
+        self.submits_of = 0
         self.accepted = Accepted(0)
         self.next_token = 0
+        self.token_end = 0
         self.id_oldest = NO_ID
         self.id_newest = NO_ID
+        self.depth_max = 0
         self.ready: dict[QueueKey, None] = {}
         self.finished: list[TaskId] = []
 
     def begin(self, index: int, now_ms: int) -> None:
         """Start an entry: its positions, its time, nothing to tell yet."""
         self.index = index
-        self.accepted = Accepted(index)
         self.next_token = index << POSITION_BITS
+        self.token_end = (index + 1) << POSITION_BITS
         # A leader with a slow clock cannot take time back.
-        self.log_time_ms = max(self.log_time_ms, now_ms)
-        self.bound_ids()
+        if now_ms > self.log_time_ms:  # noqa: PLR1730 (for every entry: max() takes thrice as long)
+            self.log_time_ms = now_ms
         self.ready = {}
         self.finished = []
-        self.changes.entries += 1
 
-    def bound_ids(self) -> None:
-        """Follow the log time, and the setting, with the bounds of unknown ids."""
+    def expect_submits(self) -> None:
+        """Get ready for the entry's first new task."""
+        self.submits_of = self.index
+        self.accepted = Accepted(self.index)
+        self.bound_submits()
+
+    def bound_submits(self) -> None:
+        """Follow the log time and the settings with the bounds of new tasks."""
+        self.depth_max = self.settings.queue_depth_threshold
         oldest_ms = max(0, self.log_time_ms - self.settings.idempotency_window_ms)
         self.id_oldest = oldest_ms.to_bytes(6, "big")
         newest_ms = min(LIMITS.now_ms_max, self.log_time_ms + LIMITS.future_ms_max + 1)
@@ -139,7 +156,7 @@ class State:
 
     def positions_left(self) -> int:
         """Return how many more places and tokens this entry can give."""
-        return ((self.index + 1) << POSITION_BITS) - self.next_token
+        return self.token_end - self.next_token
 
     # -- finding
 
@@ -203,25 +220,25 @@ class State:
         Returns:
             True if more are due.
         """
-        timers = self.timers
+        timers, now_ms = self.timers.items, self.log_time_ms
+        if not timers or timers[0][0] > now_ms:
+            return False  # as nearly always
         for _ in range(LIMITS.timers_per_entry_max):
-            head = timers.head()
-            if head is None or head[0] > self.log_time_ms:
-                return False
-            task = head[1]
+            task = timers[0][2]
             self.stop_waiting(task)
             task.state = after(Event.BECOME_DUE, task.state)
             self.make_ready(task)
             self.touch(task)
-        head = timers.head()
-        return head is not None and head[0] <= self.log_time_ms
+            if not timers or timers[0][0] > now_ms:
+                return False
+        return True
 
     def end_lease(self, task: Task) -> None:
         """Take the lease away; the caller moves the task on."""
-        assert task.state is TaskState.IN_PROGRESS
-        assert task.session is not None
+        session = task.session
+        assert session is not None  # and the task therefore IN_PROGRESS
         del self.leased[task.token]
-        task.session.let_go(task)
+        session.let_go(task)
         self.queues[task.kind.queue_key].in_progress -= 1
 
     def back_to_line(self, task: Task, event: Event) -> None:
@@ -233,16 +250,18 @@ class State:
 
     def finish(self, task: Task, event: Event) -> None:
         """End a task's life; it counts in no line, timer or lease any more."""
-        task.state = TRANSITIONS[event][task.state]
+        task.state = _MOVES[event][task.state]
         task.finished_at_ms = self.log_time_ms
         task_id = task.task_id
         del self.live[task_id]
         self.changes.tasks[task_id] = task
         self.finished.append(task_id)
-        self.terminal_id_max = max(self.terminal_id_max, task_id)
-        queue = self.queues[task.kind.queue_key]
+        if task_id > self.terminal_id_max:  # noqa: PLR1730 (for every task: the same)
+            self.terminal_id_max = task_id
+        queue_key = task.kind.queue_key
+        queue = self.queues[queue_key]
         if not queue.depth and not queue.in_progress:
-            del self.queues[task.kind.queue_key]
+            del self.queues[queue_key]
 
     def bury(self, task: Task, event: Event, reason: str) -> None:
         """Make a task whose lease ended a dead letter."""

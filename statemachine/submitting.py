@@ -21,14 +21,14 @@ from statemachine.types import (
 )
 
 STUB_VERSION: Final = 1
+_COMPARED_BYTES_MAX: Final = LIMITS.compared_payload_bytes_max
 
 _CONFLICT: Final = Refused(Code.CONFLICT, "the task id is taken by a task with other content")
 
 
 def submit(state: State, command: Submit) -> Accepted | Refused:
     """Add one task."""
-    _, _, _, task_id, kind, payload = command
-    return _submit(state, task_id, kind, payload)
+    return _submit(state, command.task_id, command.kind, command.payload)
 
 
 def submit_batch(state: State, command: SubmitBatch) -> BatchAccepted:
@@ -49,24 +49,28 @@ def _submit(state: State, task_id: TaskId, kind: Kind, payload: bytes) -> Accept
         answer = _answer_if_known(state, task_id, kind, payload)
         if answer is not None:
             return answer
+    if state.submits_of != state.index:
+        state.expect_submits()
     if not state.id_oldest <= task_id < state.id_newest:
         return _untimely(state, task_id)
     queue = state.queues.get(kind.queue_key)
     if queue is None:
         queue = Queue(kind.queue_key)
-    elif queue.depth >= state.settings.queue_depth_threshold:
+    elif queue.depth >= state.depth_max:
         return _full(queue)
     place = state.next_token
-    if place >> POSITION_BITS != state.index:
+    if place >= state.token_end:
         return Refused(Code.RATE_LIMITED, "the log entry holds too many tasks", QUEUE_FULL_RETRY_MS)
     state.next_token = place + 1
     if not queue.depth:
         state.queues[kind.queue_key] = queue
     queue.depth += 1
-    task = Task(task_id, kind, place, state.log_time_ms, long_content(kind, payload))
+    size = len(payload)
+    content = content_of(kind, payload) if size > _COMPARED_BYTES_MAX else None
+    task = Task(task_id, kind, place, state.log_time_ms, content)
     state.live[task_id] = changes.tasks[task_id] = task
     changes.payloads[task_id] = payload
-    changes.extra_bytes += len(payload)
+    changes.extra_bytes += size
     state.counters.submitted += 1
     if kind.delay_ms:
         task.state = TaskState.SCHEDULED

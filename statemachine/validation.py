@@ -15,7 +15,18 @@ from statemachine import fields
 from statemachine.kinds import checked_name, kind_of
 from statemachine.types import LIMITS, Invalid, Settings, named
 
-_OUTCOMES: Final = {outcome.value: outcome for outcome in c.TaskOutcome}
+_OUTCOMES: Final = tuple(c.TaskOutcome)
+assert all(number == outcome for number, outcome in enumerate(_OUTCOMES))
+
+# What is looked at for every command, within reach of one step.
+_PAYLOAD_BYTES_MAX: Final = LIMITS.payload_bytes_max
+_CLAIM_MAX: Final = LIMITS.claim_max
+_CLAIM_QUEUES_MAX: Final = LIMITS.claim_queues_max
+_WAIT_MS_MAX: Final = LIMITS.wait_ms_max
+_TOKEN_MAX: Final = fields.TOKEN_MAX
+
+_QUEUE_LISTS_REMEMBERED_MAX: Final = 1024
+"""Lists of queue names known to be right; a pure memo, of at most a dozen megabytes."""
 
 SETTING_RANGES: Final[dict[str, tuple[int, int]]] = {
     "queue_depth_threshold": (1, 100_000_000),
@@ -30,7 +41,8 @@ assert tuple(SETTING_RANGES) == Settings._fields
 
 def submit(body: list[object], namespace: str, principal: str) -> c.Submit:
     """Check [request id, task id, queue, name, payload, options]."""
-    fields.sized(body, 6)
+    if len(body) != 6:
+        raise fields.wrong_size(body, 6)
     request_id, task_id, queue, name, payload, options = body
     if (
         type(task_id) is not bytes
@@ -39,12 +51,12 @@ def submit(body: list[object], namespace: str, principal: str) -> c.Submit:
         or task_id[8] >> 6 != 2
     ):
         raise fields.bad("task_id must be 16 bytes, a UUID version 7")
-    if type(payload) is not bytes or len(payload) > LIMITS.payload_bytes_max:
+    if type(payload) is not bytes or len(payload) > _PAYLOAD_BYTES_MAX:
         fields.blob(payload, "payload")
     kind = kind_of(namespace, queue, name, options)
-    return named(
-        c.Submit, (fields.request_id(request_id), namespace, principal, task_id, kind, payload)
-    )
+    if type(request_id) is not int or request_id < 0:
+        fields.request_id(request_id)
+    return named(c.Submit, (request_id, namespace, principal, task_id, kind, payload))
 
 
 def submit_batch(body: list[object], namespace: str, principal: str) -> c.SubmitBatch:
@@ -71,49 +83,69 @@ def _new_task(item: object, namespace: str) -> c.NewTask:
         or task_id[8] >> 6 != 2
     ):
         raise fields.bad("task_id must be 16 bytes, a UUID version 7")
-    if type(payload) is not bytes or len(payload) > LIMITS.payload_bytes_max:
+    if type(payload) is not bytes or len(payload) > _PAYLOAD_BYTES_MAX:
         fields.blob(payload, "payload")
     return named(c.NewTask, (task_id, kind_of(namespace, queue, name, options), payload))
 
 
 def claim(body: list[object], namespace: str, principal: str) -> c.Claim:
     """Check [request id, session, [queue...], count, wait_ms]."""
-    fields.sized(body, 5)
+    if len(body) != 5:
+        raise fields.wrong_size(body, 5)
     request_id, session, queues, count, wait_ms = body
-    return c.Claim(
-        fields.request_id(request_id),
-        namespace,
-        principal,
-        fields.integer(session, "session", 0, fields.TOKEN_MAX),
-        _queue_names(queues, 1, LIMITS.claim_queues_max),
-        fields.integer(count, "count", 1, LIMITS.claim_max),
-        fields.integer(wait_ms, "wait_ms", 0, LIMITS.wait_ms_max),
-    )
+    # One look at what is nearly always right; the checks that can tell what is wrong follow
+    # only where it is not. So in `task_result`.
+    if not (
+        type(request_id) is int
+        and request_id >= 0
+        and type(session) is int
+        and 0 <= session <= _TOKEN_MAX
+        and type(count) is int
+        and 1 <= count <= _CLAIM_MAX
+        and type(wait_ms) is int
+        and 0 <= wait_ms <= _WAIT_MS_MAX
+    ):
+        fields.request_id(request_id)
+        fields.integer(session, "session", 0, _TOKEN_MAX)
+        _queue_names(queues, 1, LIMITS.claim_queues_max)
+        fields.integer(count, "count", 1, LIMITS.claim_max)
+        fields.integer(wait_ms, "wait_ms", 0, LIMITS.wait_ms_max)
+    names = _queue_names(queues, 1, _CLAIM_QUEUES_MAX)
+    return named(c.Claim, (request_id, namespace, principal, session, names, count, wait_ms))
 
 
 def _queue_names(value: object, low: int, high: int) -> tuple[str, ...]:
-    listed = fields.items(value, "queues", low, high)
+    if type(value) is not list or not low <= len(value) <= high:
+        raise fields.bad(f"queues must be a list of {low}..{high}")
+    try:
+        return _distinct_names(*value)
+    except TypeError:
+        # A list or a map, which no look-up takes.
+        return _distinct_names.__wrapped__(*value)
+
+
+@lru_cache(maxsize=_QUEUE_LISTS_REMEMBERED_MAX)
+def _distinct_names(*listed: object) -> tuple[str, ...]:
     # Naming a queue twice means naming it once.
     return tuple(dict.fromkeys([checked_name(name, "queues: every name") for name in listed]))
 
 
 def task_result(body: list[object], namespace: str, principal: str) -> c.TaskResult:
     """Check [request id, task id, token, outcome, result, error]."""
-    fields.sized(body, 6)
+    if len(body) != 6:
+        raise fields.wrong_size(body, 6)
     request_id, task_id, token, outcome, result, error = body
-    if type(outcome) is not int or outcome not in _OUTCOMES:
+    if type(outcome) is not int or not 0 <= outcome < len(_OUTCOMES):
         raise fields.bad("outcome must be 0 (success), 1 (failure) or 2 (failure without retry)")
-    # One look at what is nearly always right; the checks that can tell what is wrong follow
-    # only where it is not.
     if not (
         type(request_id) is int
         and request_id >= 0
         and type(task_id) is bytes
         and len(task_id) == 16
         and type(token) is int
-        and 0 <= token <= fields.TOKEN_MAX
+        and 0 <= token <= _TOKEN_MAX
         and type(result) is bytes
-        and len(result) <= LIMITS.payload_bytes_max
+        and len(result) <= _PAYLOAD_BYTES_MAX
         and type(error) is str
         and not error
     ):
@@ -220,10 +252,13 @@ def _internal(body: list[object], size: int) -> None:
     fields.integer(body[0], "request_id", 0, 0)
 
 
+_ADVANCE: Final = c.Advance()
+
+
 def advance(body: list[object]) -> c.Advance:
     """Check [0]."""
     _internal(body, 1)
-    return c.Advance()
+    return _ADVANCE
 
 
 def expire(body: list[object]) -> c.Expire:
@@ -273,10 +308,9 @@ def _setting(name: object, value: object) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=4096)
-def _checked_server_header(namespace: object, principal: object) -> bool:
+def _header(namespace: object, principal: object) -> None:
     checked_name(namespace, "namespace")
     fields.text(principal, "principal", LIMITS.principal_max)
-    return True
 
 
 def server_header(namespace: object, principal: object) -> None:
@@ -286,7 +320,7 @@ def server_header(namespace: object, principal: object) -> None:
         Invalid: BAD_REQUEST naming the field.
     """
     try:
-        _checked_server_header(namespace, principal)
+        _header(namespace, principal)
     except TypeError:
         raise fields.bad("namespace and principal must be strings") from None
 

@@ -83,24 +83,28 @@ class WorkerSession:
 
 
 class Sessions:
-    """All live sessions, at most one of each worker."""
+    """All live sessions, at most one of each worker.
 
-    __slots__ = ("_by_id", "_by_worker")
+    Attributes:
+        by_id: In order of registration; only to be read.
+    """
+
+    __slots__ = ("_by_worker", "by_id")
 
     def __init__(self) -> None:
-        self._by_id: dict[SessionId, WorkerSession] = {}
+        self.by_id: dict[SessionId, WorkerSession] = {}
         self._by_worker: dict[tuple[str, bytes], WorkerSession] = {}
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self.by_id)
 
     def __iter__(self) -> Iterator[WorkerSession]:
         """In order of registration."""
-        return iter(self._by_id.values())
+        return iter(self.by_id.values())
 
     def get(self, session: SessionId) -> WorkerSession | None:
         """Return a live session."""
-        return self._by_id.get(session)
+        return self.by_id.get(session)
 
     def of_worker(self, namespace: str, worker_id: bytes) -> WorkerSession | None:
         """Return the live session of a worker."""
@@ -111,13 +115,13 @@ class Sessions:
         worker = (session.namespace, session.worker_id)
         assert worker not in self._by_worker
         self._by_worker[worker] = session
-        self._by_id[session.session] = session
+        self.by_id[session.session] = session
 
     def remove(self, session: WorkerSession) -> None:
         """Remove a session that holds no lease any more."""
         assert session.leases == 0
         del self._by_worker[session.namespace, session.worker_id]
-        del self._by_id[session.session]
+        del self.by_id[session.session]
 
 
 def encode_session(session: WorkerSession) -> bytes:

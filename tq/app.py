@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from tq.client import Client
 from tq.context import Ctx
 from tq.durations import Duration, seconds
+from tq.environment import ca_of_environment, servers_of_environment, token_of_environment
 from tq.errors import ConfigError, TqError
 from tq.handle import Handle
 from tq.ids import TaskId
@@ -78,7 +79,10 @@ class App:
         servers: `"tq://n1:7401,n2:7401"` or a list of addresses. Left out, the
             environment's TQ_SERVERS is read when the first connection is made.
         namespace: Where the app's queues live.
-        token: Proves who is calling; left out, TQ_TOKEN is read like TQ_SERVERS.
+        token: Proves who is calling; left out, TQ_TOKEN or the file that TQ_TOKEN_FILE names
+            is read like TQ_SERVERS.
+        ca: File with the certificate of the cluster's authority, where the cluster speaks
+            TLS with clients; left out, TQ_CA is read like TQ_SERVERS.
         deadline: How long each call tries before it raises.
         serializer: How arguments and results become bytes.
         client: Makes the client in place of `tq.Client`; for tests.
@@ -90,6 +94,7 @@ class App:
         *,
         namespace: str = "default",
         token: str | None = None,
+        ca: str | Path | None = None,
         deadline: Duration = "10s",
         serializer: Serializer | None = None,
         client: Callable[[], SubmitClient] | None = None,
@@ -98,6 +103,7 @@ class App:
         self.serializer: Serializer = serializer or JsonSerializer()
         self._servers = servers
         self._token = token
+        self._ca = ca
         self._deadline = deadline
         self._tasks: dict[str, AnyTask] = {}
         self._link: Link[SubmitClient] = Link(client or self.make_client)
@@ -192,19 +198,35 @@ class App:
     # --------------------------------------------------------------------- connections
 
     def make_client(
-        self, *, servers: str | Sequence[str] | None = None, name: str = "tq-app"
+        self,
+        *,
+        servers: str | Sequence[str] | None = None,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        name: str = "tq-app",
     ) -> Client:
         """Make an unconnected client for the app's cluster and namespace.
 
+        Args:
+            servers: In place of the app's, and so are the next two.
+            token: Proves who is calling.
+            ca: File with the certificate of the cluster's authority.
+            name: For the nodes' logs.
+
         Raises:
-            ConfigError: Neither the app nor the environment says where the cluster is.
+            ConfigError: Neither the app nor the environment says where the cluster is, or a
+                file cannot be used.
         """
-        where = servers or self._servers or os.environ.get("TQ_SERVERS")
+        where = servers or self._servers or servers_of_environment()
         if not where:
             raise ConfigError("no servers: give App(servers) or set TQ_SERVERS=host:7401,host:7401")
-        token = self._token or os.environ.get("TQ_TOKEN")
         return Client(
-            where, namespace=self.namespace, token=token, deadline=self._deadline, name=name
+            where,
+            namespace=self.namespace,
+            token=token or self._token or token_of_environment(),
+            ca=ca or self._ca or ca_of_environment(),
+            deadline=self._deadline,
+            name=name,
         )
 
     def call(

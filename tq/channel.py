@@ -23,6 +23,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tq.connection import refusal
+from tq.doubt import verdict, verdicts
 from tq.errors import (
     BadRequest,
     ConfigError,
@@ -207,7 +208,7 @@ class Channel:
                 continue
             if len(request.frame) - 4 > connection.frame_max_bytes:
                 text = f"the frame is over the node's limit of {connection.frame_max_bytes} bytes"
-                self._settle(request, BadRequest(Code.TOO_LARGE, text))
+                self._settle(request, verdict(request, BadRequest(Code.TOO_LARGE, text)))
                 continue
             request.connection = connection
             connection.send(request.frame)
@@ -242,7 +243,7 @@ class Channel:
             return
         if message_type == Type.ACK:
             self._seeker.succeeded()
-            request.future.set_result(payload)
+            request.future.set_result(verdicts(request, payload))
         elif message_type == Type.NACK:
             self._refused(connection, request, payload)
         elif message_type == Type.REDIRECT:
@@ -255,7 +256,7 @@ class Channel:
         _, code, _, retry_after_ms = payload
         if isinstance(error, Rejected):
             self._seeker.succeeded()
-            request.future.set_exception(error)
+            request.future.set_exception(verdict(request, error))
             return
         self._seeker.note(connection.address, str(error))
         request.at_risk = request.at_risk or isinstance(error, UnknownOutcome)
@@ -328,7 +329,10 @@ class Channel:
         except Rejected as error:
             # HELLO was refused for good. Each request gets an error of its own.
             for request in self._requests.values():
-                self._settle(request, from_refusal(error.code, error.text))
+                own = from_refusal(error.code, error.text)
+                assert isinstance(own, Rejected)
+                request.at_risk = request.at_risk or request.connection is not None
+                self._settle(request, verdict(request, own))
         finally:
             self._search = None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from tq.addresses import join_address, parse_servers, split_address
 from tq.caller import sized
 from tq.channel import Channel
-from tq.connection import dial_tcp
+from tq.dialling import Dialler
 from tq.direct import ask_node
 from tq.durations import Duration, seconds
 from tq.errors import ConfigError
@@ -26,6 +26,7 @@ from tq.worker_calls import Grant, WorkerCalls, WorkerSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from tq.connection import Dial
@@ -45,11 +46,14 @@ class Client(TaskCalls, WorkerCalls):
         servers: `"tq://h1:7401,h2:7401"`, `"h1:7401,h2:7401"` or a list of endpoints.
         namespace: Where the queues live.
         token: Proves who we are; never shown, logged or put into an error.
+        ca: File with the certificate of the cluster's authority: every node is spoken to by
+            TLS, and must have a certificate for the host it is dialled by. Without it
+            connections are in the clear, and a token goes over loopback only.
         deadline: How long a call may take unless it says otherwise.
         name: For the nodes' logs.
         in_flight_max: Requests at one time; more wait for room.
         rng: Draws the jitter of retries.
-        dial: Makes transports.
+        dial: Makes transports, in place of TCP and TLS; for tests.
 
     Raises:
         ConfigError: An argument makes no sense.
@@ -61,11 +65,12 @@ class Client(TaskCalls, WorkerCalls):
         *,
         namespace: str = "default",
         token: str | None = None,
+        ca: str | Path | None = None,
         deadline: Duration = DEADLINE_DEFAULT,
         name: str = "tq-client",
         in_flight_max: int = IN_FLIGHT_MAX,
         rng: random.Random | None = None,
-        dial: Dial = dial_tcp,
+        dial: Dial | None = None,
     ) -> None:
         if not is_name(namespace):
             raise ConfigError(f"{namespace!r} cannot name a namespace")
@@ -78,7 +83,7 @@ class Client(TaskCalls, WorkerCalls):
         self._options = {"namespace": namespace}
         if token is not None:
             self._options["token"] = token
-        self._dial = dial
+        self._dial = dial or self._dialler(ca=ca, has_token=token is not None)
         jitter = rng or random.Random()  # noqa: S311 -- jitter is no secret
 
         def channel(*, any_node: bool) -> Channel:
@@ -86,7 +91,7 @@ class Client(TaskCalls, WorkerCalls):
                 self.servers,
                 name=name,
                 options=self._options,
-                dial=dial,
+                dial=self._dial,
                 rng=jitter,
                 in_flight_max=in_flight_max,
                 any_node=any_node,
@@ -94,6 +99,12 @@ class Client(TaskCalls, WorkerCalls):
 
         self._channel = channel(any_node=False)
         self._readers = channel(any_node=True)  # connects with the first stale read
+
+    def _dialler(self, *, ca: str | Path | None, has_token: bool) -> Dialler:
+        dialler = Dialler(ca=ca, has_token=has_token)
+        for address in self.servers:
+            dialler.check(address)
+        return dialler
 
     def __repr__(self) -> str:
         return f"Client({','.join(self.servers)!r}, namespace={self.namespace!r})"

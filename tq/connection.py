@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from tq.addresses import split_address
 from tq.errors import ProtocolError, TqError, from_refusal
 from tq.protocol import (
     FRAME_MAX_BYTES,
@@ -43,16 +42,6 @@ OPEN_MAX_S: Final = 2.0
 
 _OWN_REQUEST_ID = REQUEST_ID_MAX  # HELLO and keep-alive; calls count up from 1
 _FLUSH_BYTES = 1024 * 1024
-
-
-async def dial_tcp(address: str, protocol: asyncio.Protocol) -> None:
-    """Connect `protocol` to `host:port` over TCP.
-
-    Raises:
-        OSError: Nobody listens there, or the name is unknown.
-    """
-    host, port = split_address(address)
-    await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
 
 
 class Connection(asyncio.Protocol):

@@ -7,6 +7,7 @@ TqError
 │   ├── BadRequest     a field is wrong; the text names it
 │   ├── ChangeRefused  the members of the cluster stay as they are; .code says why
 │   ├── Conflict       this task id is taken by a task with other content
+│   ├── Forbidden      the token's role does not allow this request
 │   ├── LeaseLost      the token is stale: stop working, send no result
 │   ├── NotCancellable the task runs already, or is over
 │   ├── NotFound       no such task in this namespace
@@ -83,13 +84,18 @@ class BadRequest(Rejected):
 class ChangeRefused(Rejected):
     """The members of the cluster stay as they are.
 
-    `code` is `NO_SUCH_MEMBER`, `ALREADY` (there is nothing to do), `NOT_CAUGHT_UP` (see
-    `retry_after_s`), `QUORUM_AT_RISK` or `TOO_MANY_MEMBERS`.
+    `code` is `NO_SUCH_MEMBER`, `ALREADY` (there is nothing to do), `NOT_WAITING` (the node to be
+    added does not answer), `NOT_CAUGHT_UP` (see `retry_after_s`), `QUORUM_AT_RISK` or
+    `TOO_MANY_MEMBERS`.
     """
 
 
 class Conflict(Rejected):
     """The task id belongs to a task with other content, the node id to a node elsewhere."""
+
+
+class Forbidden(Rejected):
+    """The token of the connection is good, and its role does not allow this request."""
 
 
 class LeaseLost(Rejected):
@@ -101,7 +107,13 @@ class NotCancellable(Rejected):
 
 
 class NotFound(Rejected):
-    """There is no such task in this namespace."""
+    """There is no such task in this namespace.
+
+    Attributes:
+        applied_index: Of a stale read: the log index of the state without it. None otherwise.
+    """
+
+    applied_index: int | None = None
 
 
 class QueueFull(Rejected):
@@ -189,11 +201,13 @@ _BY_CODE: dict[str, type[Rejected]] = {
     "TOO_MANY_MEMBERS": ChangeRefused,
     "CONFLICT": Conflict,
     "DISK_FULL": DiskFull,
+    "FORBIDDEN": Forbidden,
     "LEASE_LOST": LeaseLost,
     "NO_SUCH_MEMBER": ChangeRefused,
     "NOT_CANCELLABLE": NotCancellable,
     "NOT_CAUGHT_UP": ChangeRefused,
     "NOT_FOUND": NotFound,
+    "NOT_WAITING": ChangeRefused,
     "QUEUE_FULL": QueueFull,
     "QUORUM_AT_RISK": ChangeRefused,
     "RATE_LIMITED": RateLimited,

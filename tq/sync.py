@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tq.client import DEADLINE_DEFAULT, IN_FLIGHT_MAX, Client
-from tq.connection import dial_tcp
 from tq.link import Link
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from tq.connection import Dial
@@ -41,6 +41,7 @@ class SyncClient:
         servers: As for `Client`, and so are all others.
         namespace: Where the queues live.
         token: Proves who we are.
+        ca: File with the certificate of the cluster's authority.
         deadline: How long a call may take unless it says otherwise.
         name: For the nodes' logs.
         in_flight_max: Requests at one time; more wait for room.
@@ -57,17 +58,19 @@ class SyncClient:
         *,
         namespace: str = "default",
         token: str | None = None,
+        ca: str | Path | None = None,
         deadline: Duration = DEADLINE_DEFAULT,
         name: str = "tq-client",
         in_flight_max: int = IN_FLIGHT_MAX,
         rng: random.Random | None = None,
-        dial: Dial = dial_tcp,
+        dial: Dial | None = None,
     ) -> None:
         def make() -> Client:
             return Client(
                 servers,
                 namespace=namespace,
                 token=token,
+                ca=ca,
                 deadline=deadline,
                 name=name,
                 in_flight_max=in_flight_max,

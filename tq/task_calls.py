@@ -198,7 +198,9 @@ class TaskCalls(Caller):
         applied_index = int(answer[2])
         self._seen_index = max(self._seen_index, applied_index)
         if answer[1] is None:
-            raise NotFound(Code.NOT_FOUND, f"no such task as of entry {applied_index}")
+            error = NotFound(Code.NOT_FOUND, f"no such task as of entry {applied_index}")
+            error.applied_index = applied_index
+            raise error
         return TaskStatus.from_map(answer[1], applied_index=applied_index)
 
     async def wait(

@@ -16,13 +16,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from tq.app import App
 from tq.bell import Bell
 from tq.decisions import Phase, Shutdown, Slots
 from tq.durations import Duration
-from tq.errors import BadRequest, ConfigError, TqError, Unauthenticated, UnknownSession
+from tq.errors import BadRequest, ConfigError, Forbidden, TqError, Unauthenticated, UnknownSession
 from tq.heart import Heart
 from tq.holding import GRACE_S, Holding, ReportClient
 from tq.identity import capabilities, default_name
@@ -37,7 +38,7 @@ PAUSE_MAX_S: Final = 5.0
 LEAVE_S: Final = 2.0
 """How long the last words to the cluster may take."""
 
-_HOPELESS = (BadRequest, ConfigError, Unauthenticated)
+_HOPELESS = (BadRequest, ConfigError, Forbidden, Unauthenticated)
 """Asking again would get the same answer: the worker ends."""
 
 log = logging.getLogger("tq.worker")
@@ -65,7 +66,9 @@ class Worker:
 
     Args:
         app: Has the tasks, and knows where the cluster is.
-        servers: The cluster, in place of the app's.
+        servers: The cluster, in place of the app's, and so are the next two.
+        token: Proves who is asking.
+        ca: File with the certificate of the cluster's authority.
         concurrency: Most tasks at once; it bounds the threads for plain functions, too.
             This and the two spans are the cluster's (`worker` in its configuration) if None.
         queues: What to claim from, all alike.
@@ -85,6 +88,8 @@ class Worker:
         app: App,
         *,
         servers: str | Sequence[str] | None = None,
+        token: str | None = None,
+        ca: str | Path | None = None,
         concurrency: int | None = None,
         queues: Sequence[str] = ("default",),
         heartbeat: Duration | None = None,
@@ -99,7 +104,9 @@ class Worker:
         self.name = name or default_name()
         self._app = app
         self._queues = tuple(queues)
-        self._make_client = client or (lambda: app.make_client(servers=servers, name=self.name))
+        self._make_client = client or (
+            lambda: app.make_client(servers=servers, token=token, ca=ca, name=self.name)
+        )
         self._make_runner = runner or (lambda: Runner(threads_max=self._settings.concurrency))
         # Until the cluster says; a worker may be stopped before.
         self._settings = WorkerDefaults()._replace(**self._told)

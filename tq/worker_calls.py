@@ -215,7 +215,8 @@ class WorkerCalls(Caller):
             The task's state after it: `failed` or `dead_letter`.
 
         Raises:
-            LeaseLost: The task is someone else's now; the failure was not counted.
+            LeaseLost: The task is someone else's now; the failure was not counted. After a lost
+                connection an earlier copy of this request may have been.
         """
         outcome = ResultOutcome.FAILURE if retry else ResultOutcome.FAILURE_WITHOUT_RETRY
         text = _shortened(error, ERROR_MAX_BYTES)

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from tq.app import App
+from tq.environment import read_token
 from tq.errors import ConfigError, TqError
 from tq.log_format import LogFormat, set_up_logs
 from tq.worker import Worker
@@ -27,6 +28,12 @@ log = logging.getLogger("tq.worker")
 )
 @click.argument("app", metavar="MODULE:APP")
 @click.option("--servers", help="Addresses of the cluster: h1:7401,h2:7401. In place of the app's.")
+@click.option(
+    "--ca", metavar="FILE", help="Certificate of the cluster's authority, where it speaks TLS."
+)
+@click.option(
+    "--token-file", metavar="FILE", help="Holds the token that proves who is asking; or TQ_TOKEN."
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 10_000),
@@ -59,6 +66,8 @@ def main(
     *,
     app: str,
     servers: str | None,
+    ca: str | None,
+    token_file: str | None,
     concurrency: int | None,
     queues: str,
     heartbeat: str | None,
@@ -79,6 +88,8 @@ def main(
         worker = Worker(
             loaded,
             servers=servers,
+            ca=ca,
+            token=read_token(token_file) if token_file else None,
             concurrency=concurrency,
             queues=[queue.strip() for queue in queues.split(",") if queue.strip()],
             heartbeat=heartbeat,

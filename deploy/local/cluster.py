@@ -6,9 +6,8 @@ Run it: `python -m deploy.local` leaves the nodes in the foreground.
 from __future__ import annotations
 
 import json
-import random
 import signal
-import socket
+import ssl
 import sys
 import time
 import urllib.error
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from cluster.certificates import NODE_DAYS, issue, make_authority
+from deploy.local.ports import free_ports
 from deploy.local.processes import ChildProcess
+from node.tokens import Role, add_token
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _HOST: Final = "127.0.0.1"
@@ -43,27 +44,31 @@ class Ports:
     http: int
 
 
-def free_ports(count: int) -> list[int]:
-    """Find `count` ports nobody listens on.
+@dataclass(frozen=True)
+class Secrets:
+    """What clients of a secured cluster are given.
 
-    They lie below the ephemeral range: a client that retries a dead port inside
-    that range can be given the very port as its own end and connect to itself.
+    Attributes:
+        ca: The authority's certificate.
+        tokens: By role.
     """
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+
+    ca: Path
+    tokens: Mapping[Role, str]
 
 
 class LocalNode(ChildProcess):
-    """One node process of a local cluster, with its addresses and its data directory."""
+    """One node process of a local cluster, with its addresses and its data directory.
+
+    Args:
+        node_id: Its number.
+        arguments: The command.
+        ports: Where it listens.
+        directory: Of the cluster.
+        environment: More variables.
+        host: Where its client and HTTP ports are.
+        secrets: What its HTTP port wants, None if nothing.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,8 @@ class LocalNode(ChildProcess):
         ports: Ports,
         directory: Path,
         environment: dict[str, str],
+        host: str = _HOST,
+        secrets: Secrets | None = None,
     ) -> None:
         super().__init__(
             arguments,
@@ -83,6 +90,8 @@ class LocalNode(ChildProcess):
         self.node_id = node_id
         self.ports = ports
         self.data_dir = directory / f"node{node_id}"
+        self._host = host
+        self._secrets = secrets
 
     @property
     def peer_address(self) -> str:
@@ -92,13 +101,23 @@ class LocalNode(ChildProcess):
     @property
     def client_address(self) -> str:
         """Where clients and workers connect."""
-        return f"{_HOST}:{self.ports.client}"
+        return f"{self._host}:{self.ports.client}"
+
+    @property
+    def http_url(self) -> str:
+        """Where its pages are."""
+        scheme = "http" if self._secrets is None else "https"
+        return f"{scheme}://{self._host}:{self.ports.http}"
 
     def http(self, path: str, *, timeout_s: float = 1.0) -> tuple[int, str]:
         """GET a page of the node's HTTP server: (status, body), or (0, reason) if unreachable."""
-        url = f"http://{_HOST}:{self.ports.http}{path}"
+        request = urllib.request.Request(f"{self.http_url}{path}")  # noqa: S310 - http or https
+        trusted = None
+        if self._secrets is not None:
+            request.add_header("Authorization", f"Bearer {self._secrets.tokens[Role.METRICS]}")
+            trusted = ssl.create_default_context(cafile=self._secrets.ca)
         try:
-            with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            with urllib.request.urlopen(request, timeout=timeout_s, context=trusted) as answer:  # noqa: S310 - as above
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refused:
             with refused:
@@ -122,6 +141,8 @@ class LocalCluster:
         launcher: Command that starts a node; the module of this tree by default.
         ports: Three per node; free ones are looked for if None.
         tls: Issue certificates, so that the nodes speak TLS with each other.
+        secured: Clients and readers of HTTP need TLS and tokens as well (`secrets`).
+        host: Where the client and HTTP ports are; beyond loopback only if secured.
         environment: Variables of the nodes. They share one disk, where ballast is of no use,
             unless given.
     """
@@ -135,13 +156,17 @@ class LocalCluster:
         launcher: Sequence[str] = (sys.executable, "-m", "node"),
         ports: Sequence[int] | None = None,
         tls: bool = False,
+        secured: bool = False,
+        host: str = _HOST,
         environment: Mapping[str, str] = _ONE_DISK,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         numbers = list(ports) if ports is not None else free_ports(3 * size)
         self.directory = directory
         self._launcher = list(launcher)
-        self._certificates = self._make_authority() if tls else None
+        self._certificates = self._make_authority() if tls or secured else None
+        self._host = host
+        self.secrets = self._make_secrets() if secured else None
         self._environment = dict(environment)
         layout = {i + 1: Ports(*numbers[3 * i : 3 * i + 3]) for i in range(size)}
         peers = ["--peers", _listed(layout)] if size > 1 else []
@@ -173,7 +198,8 @@ class LocalCluster:
         configuration: str | dict[int, str],
     ) -> LocalNode:
         arguments = [*self._launcher, "--id", str(node_id), *listed]
-        arguments += ["--listen", f"{_HOST}:{ports.client}", "--http", f"{_HOST}:{ports.http}"]
+        arguments += ["--listen", f"{self._host}:{ports.client}"]
+        arguments += ["--http", f"{self._host}:{ports.http}"]
         arguments += ["--data", str(self.directory / f"node{node_id}")]
         arguments += self.tls_arguments(node_id)
         text = configuration if isinstance(configuration, str) else configuration.get(node_id, "")
@@ -187,7 +213,15 @@ class LocalCluster:
             ports=ports,
             directory=self.directory,
             environment=self._environment,
+            host=self._host,
+            secrets=self.secrets,
         )
+
+    def _make_secrets(self) -> Secrets:
+        assert self._certificates is not None
+        path = self._certificates / "tokens"
+        tokens = {role: add_token(path, f"the-{role}", role=role) for role in Role}
+        return Secrets(self._certificates / "ca.pem", tokens)
 
     def _make_authority(self) -> Path:
         directory = self.directory / "certificates"
@@ -202,8 +236,12 @@ class LocalCluster:
             return []
         certificate, key = directory / f"node-{node_id}.pem", directory / f"node-{node_id}.key"
         if not certificate.exists():
-            issue(directory, node_id, days=NODE_DAYS, now=datetime.now(UTC))
-        return ["--tls", f"ca={directory / 'ca.pem'},certificate={certificate},key={key}"]
+            issue(directory, node_id, addresses=[self._host], days=NODE_DAYS, now=datetime.now(UTC))
+        own = f"certificate={certificate},key={key}"
+        flags = ["--tls", f"ca={directory / 'ca.pem'},{own}"]
+        if self.secrets is not None:
+            flags += ["--client-tls", own, "--tokens", str(directory / "tokens")]
+        return flags
 
     def __enter__(self) -> Self:
         return self

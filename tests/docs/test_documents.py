@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from deploy.local.cluster import free_ports
+from deploy.local.ports import free_ports
 from tests.docs.blocks import blocks
 from tests.docs.story import Story
 

@@ -66,7 +66,7 @@ def pattern(quoted: str) -> re.Pattern[str]:
 
 TEXTS: Final = [
     text
-    for package in ("cluster", "node")
+    for package in ("cluster", "node", "tq")
     for path in sorted((ROOT / package).glob("*.py"))
     for text in said(ast.parse(path.read_text(encoding="utf-8")))
 ]
@@ -74,7 +74,7 @@ PROMISES: Final = [cells[0].split()[0] for cells in rows(GUARANTEES, "Name")]
 SHOWN: Final = {cells[0]: cells[1] for cells in rows(GUARANTEES, "Promise")}
 QUOTED: Final = [
     quoted
-    for heading in ("Text", "`event`", "`event` contains")
+    for heading in ("Text", "It says", "`event`", "`event` contains")
     for cells in rows(OPERATIONS, heading)
     for quoted in re.findall(r"`([^`]+)`", cells[0])
 ]

@@ -7,7 +7,7 @@ from zlib import crc32
 
 from cluster.chunks import encode_records
 from cluster.configuration import Configuration
-from cluster.handshake import Kind, Refused, Standing
+from cluster.handshake import Kind, Refused, Standing, question
 from cluster.identity import BootstrapState, Identity
 from cluster.messages import (
     AppendEntries,
@@ -56,6 +56,7 @@ FRAMES: tuple[list[object], ...] = (
     hello_of(3, 1).to_list(),
     hello_of(3, 1, configuration_index=12, configuration=CONFIGURATION).to_list(),
     [int(Kind.READY)],
+    question(1),
     Refused("node 3 belongs to another cluster", CLUSTER, 12, CONFIGURATION).to_list(),
     Standing(BootstrapState.BOOTSTRAPPED, CLUSTER, 12, CONFIGURATION).to_list(),
     [int(Kind.PING)],

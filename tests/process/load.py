@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from tq import Client, LeaseLost, NewTask, Submitted, TqError, UnknownSession
@@ -16,8 +18,9 @@ QUEUE = "load"
 class Load:
     """Submit `total` tasks at an even pace while workers complete them.
 
-    `accepted` holds the ids whose submit was acknowledged; `completed` counts the
-    acknowledged completions per task id.
+    Producers are clients that take turns. `offered` counts what they have begun to submit:
+    all of it, unless `enough` is set before. `accepted` holds the ids whose submit was
+    acknowledged; `completed` counts the acknowledged completions per task id.
     """
 
     servers: str
@@ -26,6 +29,9 @@ class Load:
     workers: int = 60
     batch: int = 10
     hold_s: float = 0.8
+    producers: int = 1
+    offered: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
     accepted: set[str] = field(default_factory=set)
     completed: dict[str, int] = field(default_factory=dict)
     lease_lost: int = 0
@@ -33,19 +39,37 @@ class Load:
 
     def mark(self, fraction: float) -> asyncio.Event:
         """Return an event that is set when this part of the tasks has been acknowledged."""
+        return self._at(int(self.total * fraction))
+
+    async def more(self, count: int) -> None:
+        """Wait until so many more tasks than now have been acknowledged."""
+        await self._at(len(self.accepted) + count).wait()
+
+    def _at(self, threshold: int) -> asyncio.Event:
         event = asyncio.Event()
-        self._marks.append((int(self.total * fraction), event))
+        self._marks.append((threshold, event))
         return event
 
     async def produce(self) -> None:
         """Submit everything; returns when the last submit was acknowledged."""
         loop = asyncio.get_running_loop()
         started, size = loop.time(), 20
-        async with Client(self.servers, deadline="60s") as client, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as stack:
+            turns = itertools.cycle(
+                [
+                    await stack.enter_async_context(Client(self.servers, deadline="60s"))
+                    for _ in range(self.producers)
+                ]
+            )
+            group = await stack.enter_async_context(asyncio.TaskGroup())
             for first in range(0, self.total, size):
                 due = started + self.seconds * first / self.total
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                group.create_task(self._submit(client, min(size, self.total - first)))
+                if self.enough.is_set():
+                    break
+                count = min(size, self.total - first)
+                self.offered += count
+                group.create_task(self._submit(next(turns), count))
 
     async def _submit(self, client: Client, count: int) -> None:
         tasks = [NewTask(name="load", payload=os.urandom(64), queue=QUEUE) for _ in range(count)]

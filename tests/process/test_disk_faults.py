@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from chaos.power import COMPILER, NO_COMPILER, Power
 from cluster.syncer import STOP_MAX_S
 from deploy.local.cluster import LocalCluster
 from node.server import EXIT_FATAL
 from tests.process.conftest import GUARDED
 from tests.process.raw_client import ACK, QUERY_STATUS, SUBMIT_TASK, RawClient, new_task_id
 from tests.support.ports import free_ports
-from tests.support.power import COMPILER, NO_COMPILER, Power
 
 pytestmark = [
     pytest.mark.process,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.process
 
 MIB = 1 << 20
 DISK_MIB, LOW_MIB, BALLAST_MIB = 128, 32, 16
+ROUNDS = 4
 KEPT = f"persistence:\n  disk_low: {LOW_MIB}MiB\n  ballast: {BALLAST_MIB}MiB\n"
 
 Clusters = Callable[[int], "SmallDisks"]
@@ -44,29 +45,31 @@ class SmallDisks(LocalCluster):
         """Where the node's file system is mounted."""
         return node.data_dir
 
-    def fill(self, node: LocalNode, *, leave_mib: int) -> None:
+    def fill(self, node: LocalNode, *, leave_mib: int, name: str = "lost+found") -> None:
         """Write a file of somebody else's that leaves so much room; none, and it leaves zero."""
-        path = self.disk(node) / "lost+found"
+        path = self.disk(node) / name
         path.unlink(missing_ok=True)
         found = os.statvfs(self.disk(node))
-        size = found.f_bavail * found.f_frsize - leave_mib * MIB
-        with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+        left = found.f_bavail * found.f_frsize - leave_mib * MIB
+        with path.open("wb", buffering=0) as file, suppress(OSError):
+            while left > 0:  # or until the node has taken the rest
+                left -= file.write(bytes(min(left, MIB)))
 
     def free(self, node: LocalNode) -> None:
-        """Remove it."""
-        (self.disk(node) / "lost+found").unlink()
+        """Remove what somebody else has written."""
+        for name in ("lost+found", "lost+more"):
+            (self.disk(node) / name).unlink(missing_ok=True)
 
     def ballast_mib(self, node: LocalNode) -> int:
         """How much ballast there is."""
         path = self.disk(node) / "ballast"
         return path.stat().st_size // MIB if path.exists() else 0
 
-    def wait_ballast(self, *nodes: LocalNode) -> None:
-        """Wait until all ballast is there."""
+    def wait_ballast(self, *nodes: LocalNode, mib: int = BALLAST_MIB) -> None:
+        """Wait until all ballast is there, or none."""
         self.wait_for(
-            lambda: all(self.ballast_mib(node) == BALLAST_MIB for node in nodes) or None,
-            what="ballast",
+            lambda: all(self.ballast_mib(node) == mib for node in nodes) or None,
+            what=f"ballast of {mib} MiB",
         )
 
     def wait_low(self, node: LocalNode, *, low: bool = True) -> None:
@@ -216,4 +219,35 @@ def test_three_nodes_refuse_new_tasks_when_the_leader_or_most_disks_are_full(
         for _ in range(24):
             run_one(client, session)
     cluster.wait_ballast(leader, *others)
+    equal_digests(cluster)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_disk_that_is_full_all_at_once_ends_no_node_while_there_is_ballast(
+    make_disks: Clusters, size: int
+) -> None:
+    """The last of the room goes at once, between two looks, while marks and results are written."""
+    cluster = make_disks(size)
+    leader = cluster.start()
+    nodes = list(cluster.nodes.values())
+    with RawClient(leader.client_address) as client:
+        session = register(client)
+        for number in range(ROUNDS):
+            cluster.wait_ballast(*nodes)
+            assert {submit(client) for _ in range(3)} == {""}
+            for node in nodes:
+                cluster.fill(node, leave_mib=BALLAST_MIB // 2 + 4)
+            for node in nodes:
+                cluster.fill(node, leave_mib=0, name="lost+more")
+            if number % 2:
+                cluster.wait_ballast(*nodes, mib=0)  # nothing is written but marks
+            for _ in range(3):
+                run_one(client, session)
+            cluster.wait_ballast(*nodes, mib=0)
+            for node in nodes:
+                cluster.free(node)
+            for node in nodes:
+                cluster.wait_low(node, low=False)
+            cluster.wait_for(lambda: submit(client) == "" or None, what="new tasks taken")
+            run_one(client, session)
     equal_digests(cluster)

@@ -6,23 +6,40 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks.handover import handed_over
+from cluster.certificates import node_uri
 from deploy.local.cluster import LocalCluster, LocalNode
+from node.certificates import certificates as commands
+from tests.process.commands import tq_node
 from tests.process.conftest import ClusterMaker
 from tests.process.load import Load, wait_all_completed
 from tests.process.replicas import equal_digests
+from tests.support.ports import free_ports
 from tq import ChangeRefused, Client
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 DEADLINE_S = 90.0
+STEADY = 100
+"""So many more tasks are accepted between two events: the service goes on after each."""
 
 log = logging.getLogger(__name__)
 """`--log-cli-level=info` shows the figures of a run."""
+
+
+def a_load(cluster: LocalCluster) -> Load:
+    """A load that goes on until it is told that it is enough."""
+    return Load(cluster.servers, total=20_000, seconds=80.0, workers=20, hold_s=0.2, producers=3)
 
 
 async def until(condition: Callable[[], object], cluster: LocalCluster, what: str) -> None:
@@ -60,6 +77,23 @@ async def let_in(cluster: LocalCluster, node_id: int) -> LocalNode:
     return node
 
 
+async def refuse_a_node_that_is_not_there(cluster: LocalCluster) -> None:
+    """Ask for one at an address where nobody listens: it does not become a hole in the cluster."""
+    nowhere = f"127.0.0.1:{free_ports(1)[0]}"
+    async with Client(cluster.servers, deadline=DEADLINE_S) as client:
+        with pytest.raises(ChangeRefused, match=f"node 4 does not answer at {nowhere}") as refused:
+            await client.add_node(4, nowhere)
+    assert refused.value.code == "NOT_WAITING"
+
+
+async def remove(cluster: LocalCluster, node: LocalNode) -> None:
+    """Remove a node, the leader or another."""
+    started_at = time.monotonic()
+    async with Client(cluster.servers, deadline=DEADLINE_S) as client:
+        await persist(lambda: client.remove_node(node.node_id))
+    log.info("node %d removed in %.3f s", node.node_id, time.monotonic() - started_at)
+
+
 @contextlib.asynccontextmanager
 async def workers(load: Load) -> AsyncIterator[None]:
     """Run the load's workers as long as the block lasts."""
@@ -73,18 +107,25 @@ async def workers(load: Load) -> AsyncIterator[None]:
 
 
 async def run(cluster: LocalCluster, load: Load, nemesis: Callable[[], Awaitable[None]]) -> None:
-    """Have a load and a nemesis at the same time, then check what was promised."""
+    """Have a load for as long as a nemesis is at work, then check what was promised."""
+
+    async def trouble() -> None:
+        await load.more(STEADY)
+        await nemesis()
+        await load.more(STEADY)
+        load.enough.set()
+
     async with workers(load):
-        await asyncio.gather(load.produce(), nemesis())
+        await asyncio.gather(load.produce(), trouble())
         other = await wait_all_completed(cluster.servers, load.accepted)
-    assert len(load.accepted) == load.total
+    assert load.offered == len(load.accepted) < load.total
     assert {} == other
     assert {} == {task_id: n for task_id, n in load.completed.items() if n != 1}
     async with Client(cluster.servers) as client:
         totals = (await client.stats())["totals"]
-    assert (load.total, load.total) == (totals["submitted"], totals["completed"])
+    assert (load.offered, load.offered) == (totals["submitted"], totals["completed"])
     index, digest = await asyncio.to_thread(equal_digests, cluster)
-    log.info("%d tasks, digest %s at index %d", load.total, digest.hex()[:16], index)
+    log.info("%d tasks, digest %s at index %d", load.offered, digest.hex()[:16], index)
 
 
 def members(cluster: LocalCluster, node_id: int) -> tuple[list[int], list[int]] | None:
@@ -93,52 +134,121 @@ def members(cluster: LocalCluster, node_id: int) -> tuple[list[int], list[int]] 
     return None if status is None else (status["voters"], status["learners"])
 
 
-async def test_a_node_joins_and_the_leader_is_removed_under_load(cluster: LocalCluster) -> None:
-    load = Load(cluster.servers, total=3_000, seconds=15.0, workers=20, hold_s=0.2)
-    early, half = load.mark(0.1), load.mark(0.5)
-    removed: list[LocalNode] = []
+# --------------------------------------------------------------------- certificates
+
+
+def certify(directory: Path) -> None:
+    """Make an authority and the certificates of three nodes, by the commands."""
+    asked: list[tuple[str, ...]] = [("authority", str(directory))]
+    asked += [("issue", str(directory), "--id", str(node_id)) for node_id in (1, 2, 3)]
+    for arguments in asked:
+        done = CliRunner().invoke(commands, arguments)
+        assert done.exit_code == 0, done.output
+
+
+def shown(node: LocalNode, directory: Path, *, as_node: int | None) -> str:
+    """Connect to the peer port of a node and return whom its certificate names.
+
+    Args:
+        node: To talk to.
+        directory: Where the certificates are.
+        as_node: Whose certificate to show; none at all if None.
+
+    Raises:
+        ssl.SSLError: It hangs up on whom it does not trust.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # a certificate names a node, not a place
+    context.load_verify_locations(directory / "ca.pem")
+    if as_node is not None:
+        context.load_cert_chain(
+            directory / f"node-{as_node}.pem", directory / f"node-{as_node}.key"
+        )
+    with (
+        socket.create_connection(("127.0.0.1", node.ports.raft), timeout=DEADLINE_S) as plain,
+        context.wrap_socket(plain) as link,
+    ):
+        assert link.version() == "TLSv1.3"
+        certificate: dict[str, Any] | None = link.getpeercert()
+        assert certificate is not None
+        if as_node is None:
+            link.recv(1)  # what it thinks of the missing certificate comes after the handshake
+    names = dict(certificate["subjectAltName"])
+    assert list(names) == ["URI"]
+    return str(names["URI"])
+
+
+def assert_mutual_tls(cluster: LocalCluster, directory: Path) -> None:
+    """Show that every node proves who it is, and talks to nobody who does not."""
+    for node_id, node in cluster.nodes.items():
+        other = next(known for known in cluster.nodes if known != node_id)
+        assert shown(node, directory, as_node=other) == node_uri(node_id)
+        with pytest.raises(ssl.SSLError, match="certificate required"):
+            shown(node, directory, as_node=None)
+
+
+# --------------------------------------------------------------------------- the tests
+
+
+async def test_with_mutual_tls_leadership_is_handed_over_a_node_joins_and_the_leader_is_removed(
+    tmp_path: Path, make_cluster: ClusterMaker
+) -> None:
+    certificates = tmp_path / "cluster" / "certificates"
+    certify(certificates)
+    cluster = make_cluster(tls=True)
+    await asyncio.to_thread(cluster.start)
+    load = a_load(cluster)
+    gone: list[LocalNode] = []
 
     async def nemesis() -> None:
-        await early.wait()
+        stopped = await asyncio.to_thread(cluster.wait_leader)
+        assert await asyncio.to_thread(stopped.stop) == 0
+        successor = await asyncio.to_thread(cluster.wait_leader)
+        took_ms = handed_over(stopped.output(), to=successor.node_id)
+        assert took_ms is not None, cluster.tails()
+        log.info("node %d handed over in %.1f ms", stopped.node_id, took_ms)
+        await load.more(STEADY)
+        stopped.start()
+        await refuse_a_node_that_is_not_there(cluster)
+        fourth = ("certificates", "issue", str(certificates), "--id", "4")
+        issued = await asyncio.to_thread(tq_node, *fourth)
+        assert issued.returncode == 0, issued.stderr
         await let_in(cluster, 4)
-        await half.wait()
+        await asyncio.to_thread(cluster.wait_ready)
+        assert_mutual_tls(cluster, certificates)
+        await load.more(STEADY)
         leader = await asyncio.to_thread(cluster.wait_leader)
-        started_at = time.monotonic()
-        async with Client(cluster.servers, deadline=DEADLINE_S) as client:
-            await persist(lambda: client.remove_node(leader.node_id))
-        log.info("leader %d removed in %.3f s", leader.node_id, time.monotonic() - started_at)
-        removed.append(leader)
+        await remove(cluster, leader)
+        gone.append(leader)
 
     await run(cluster, load, nemesis)
 
-    [gone] = removed
-    assert await asyncio.to_thread(gone.wait, timeout_s=DEADLINE_S) == 0
-    assert '"event": "node_removed"' in gone.output()
-    left = sorted({1, 2, 3, 4} - {gone.node_id})
+    [removed] = gone
+    assert await asyncio.to_thread(removed.wait, timeout_s=DEADLINE_S) == 0
+    assert '"event": "node_removed"' in removed.output()
+    left = sorted({1, 2, 3, 4} - {removed.node_id})
     assert [(left, [])] * 3 == [members(cluster, node_id) for node_id in left]
 
-    gone.start()
-    assert await asyncio.to_thread(gone.wait, timeout_s=DEADLINE_S) == 1
-    assert f"node {gone.node_id} was removed from cluster" in gone.output()
+    removed.start()
+    assert await asyncio.to_thread(removed.wait, timeout_s=DEADLINE_S) == 1
+    assert f"node {removed.node_id} was removed from cluster" in removed.output()
 
 
 async def test_a_dead_node_whose_disk_is_lost_is_replaced_under_load(
     make_cluster: ClusterMaker,
 ) -> None:
-    # Few entries are kept, so the new node is sent a snapshot.
-    cluster = make_cluster(configuration="raft:\n  log_tail: 64KiB\n")
-    cluster.start()
-    load = Load(cluster.servers, total=3_000, seconds=15.0, workers=20, hold_s=0.2)
-    early = load.mark(0.3)
+    # Few entries are kept, so the new node is sent a snapshot; and in the clear, as on one host.
+    cluster = make_cluster(configuration="raft: {snapshot_interval: 100, log_tail: 64KiB}\n")
+    await asyncio.to_thread(cluster.start)
+    load = a_load(cluster)
 
     async def nemesis() -> None:
-        await early.wait()
         leader = await asyncio.to_thread(cluster.wait_leader)
+        await until(lambda: log_begins(leader) > 1, cluster, "a log without its beginning")
         dead = next(node for node in cluster.nodes.values() if node is not leader)
         dead.kill()
         shutil.rmtree(dead.data_dir)
-        async with Client(cluster.servers, deadline=DEADLINE_S) as client:
-            await persist(lambda: client.remove_node(dead.node_id))
+        await remove(cluster, dead)
         del cluster.nodes[dead.node_id]
         await let_in(cluster, 4)
 
@@ -149,4 +259,10 @@ async def test_a_dead_node_whose_disk_is_lost_is_replaced_under_load(
     assert [(voters, [])] * 3 == [members(cluster, node_id) for node_id in voters]
     status = cluster.nodes[4].status()
     assert status is not None
-    assert (status["amnesiac"], status["snapshots_installed"]) == (False, 1)
+    assert (status["amnesiac"], status["snapshots_installed"] > 0) == (False, True)
+
+
+def log_begins(node: LocalNode) -> int:
+    """Return the index of the first entry that a node keeps."""
+    status = node.status()
+    return 0 if status is None else int(status["first_index"])

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from chaos.power import COMPILER, NO_COMPILER, Power
 from deploy.local.cluster import LocalCluster
 from tests.process.conftest import GUARDED
 from tests.process.load import Load
 from tests.process.replicas import equal_digests
 from tests.process.test_leader_killed_under_load import not_found
 from tests.support.ports import free_ports
-from tests.support.power import COMPILER, NO_COMPILER, Power
 
 pytestmark = [
     pytest.mark.process,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 
 from cluster.certificates import issue, make_authority, read_facts
 from cluster.tls import today
-from deploy.local.cluster import ROOT, LocalCluster, LocalNode
+from deploy.local.cluster import LocalCluster, LocalNode
+from tests.process.commands import tq_node
 
 pytestmark = pytest.mark.process
 
@@ -26,13 +25,6 @@ def refusals(node: LocalNode) -> dict[str, float]:
             if value:
                 found[reason] = value
     return found
-
-
-def tq_node(*arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "node", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
-    )
 
 
 def replace_flag(arguments: Sequence[str], flag: str, value: str) -> list[str]:
@@ -107,6 +99,9 @@ def test_a_node_with_an_expired_certificate_does_not_start(tmp_path: Path) -> No
 
 def test_certificates_are_made_on_the_command_line_and_never_twice(tmp_path: Path) -> None:
     ca = str(tmp_path / "ca")
+    early = tq_node("certificates", "issue", ca, "--id", "3")
+    assert early.returncode != 0
+    assert f"make one first with 'tq-node certificates authority {ca}'" in early.stderr
     assert tq_node("certificates", "authority", ca).returncode == 0
     done = tq_node("certificates", "issue", ca, "--id", "3", "--address", "node3.example")
     assert done.returncode == 0

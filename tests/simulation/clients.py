@@ -1,8 +1,10 @@
 """Clients that submit, cancel, wait and ask; and the crowd of all clients and workers.
 
-They are paced so that a cluster with a quorum answers `Options.operations_per_s` and more,
-and they are what a checker wants clients to be: unique contents, identifiers used twice on
-purpose, contents that contradict them, questions about tasks of others.
+They are paced so that a cluster with a quorum answers about `Options.operations_per_s`, in
+bursts of about `Options.burst`: what is sent at one instant travels in one segment and shares
+an entry of the log, as group commit has it. They are what a checker wants clients to be:
+unique contents, identifiers used twice on purpose, contents that contradict them, questions
+about tasks of others.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.callers import Caller
 from tests.simulation.history import Operation
+from tests.simulation.process import Action
 from tests.simulation.workers import Worker
 from tq.protocol import Code, Type
 
@@ -46,10 +49,8 @@ _OPTIONS: Final[tuple[dict[str, int], ...]] = (
 )
 """Small bounds, so that a task meets its end within the time of a world."""
 
-_BURSTS: Final = (1, 4, 6)
-"""Operations that one client sends at once."""
 _OPEN_MAX: Final = 8
-"""Operations of one client that may be open before it rests."""
+"""Operations of one client that may be open before it rests, beyond those of a burst."""
 _KNOWN_MAX: Final = 60
 _ID_VERSION: Final = 7 << 76
 _ID_VARIANT: Final = 2 << 62
@@ -84,7 +85,7 @@ class Client:
         self._world = world
         self._rng = rng = world.rng(f"client {name}")
         self._interval_s = interval_s
-        self._burst = 1 if stale else rng.choice(_BURSTS)
+        self._burst = 1 if stale else world.options.burst
         self._stale = stale
         self._patience_s = patience_s
         self.caller = Caller(
@@ -109,16 +110,16 @@ class Client:
     def start(self) -> None:
         """Connect and begin."""
         self.caller.start()
-        self._world.after(self._rng.random() * self._interval_s, self._act)
+        self._crowd.after(self._rng.random() * self._interval_s, self._act)
 
     def _act(self) -> None:
         if self._crowd.is_closing:
             return
-        rng = self._rng
-        self._world.after(self._burst * self._interval_s * (0.5 + rng.random()), self._act)
-        for _ in range(self._burst):
-            if len(self.caller.calls) < _OPEN_MAX:
-                self._act_once()
+        rng, burst = self._rng, self._burst
+        count = rng.randint(1, 2 * burst - 1)
+        self._crowd.after(count * self._interval_s * (0.5 + rng.random()), self._act)
+        for _ in range(min(count, _OPEN_MAX + burst - len(self.caller.calls))):
+            self._act_once()
 
     def _act_once(self) -> None:
         if self._stale:
@@ -218,8 +219,9 @@ class Crowd:
         self.is_calm = False
         self.is_closing = False
         options = world.options
+        self._beat_s = options.beat_s
         # Of all operations less than half are the clients' own, the others are the workers'.
-        interval_s = options.clients / (0.37 * options.operations_per_s)
+        interval_s = options.clients / (0.45 * options.operations_per_s)
         self.clients = [
             Client(self, f"client-{number}", interval_s=interval_s)
             for number in range(options.clients)
@@ -246,6 +248,16 @@ class Crowd:
         self.stop_chaos()
         self.is_closing = True
         self._closing.start()
+
+    def after(self, seconds: float, action: Action, *arguments: object) -> None:
+        """Run after so many seconds, on the beat of the world if it has one."""
+        now, beat_s = self.world.now, self._beat_s
+        at = now + seconds
+        if beat_s and not self.is_calm:
+            at = round(at / beat_s) * beat_s
+            if at <= now:
+                at += beat_s
+        self.world.at(at, action, *arguments)
 
     @property
     def is_drained(self) -> bool:

@@ -19,17 +19,16 @@ from cluster.replica import ReplicaConfig
 from cluster.seams import SyncedDisk
 from cluster.space import SpaceLimits
 from node.archive import DiskArchive
-from node.broker import Broker
 from node.session import Limits
 from node.surroundings import Rules, Surroundings
 from node.tcp import ClientServer
 from statemachine import FAMILIES
+from tests.simulation.invariants.rule import COMMIT, END, MEMBERS, OFFICE
 from tests.simulation.process import Process
 from tests.simulation.rim import SimRim, finish
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
-    from tests.support.sim_disk import SimDisk
 
 _POLL_S = 0.01
 _DRAIN_MAX_S = 5.0
@@ -86,7 +85,7 @@ class Composition:
                 space=SpaceLimits(options.ballast_bytes, options.disk_low_bytes),
             ),
             self.machine,
-            _Listener(node, self.broker),
+            self.broker,
             rng=random.Random(f"{world.seed} engine {node.node_id} {node.life}"),
             draw_bytes=world.rng(f"bytes {node.node_id}").randbytes,
             open_disk=self._open_disk,
@@ -106,7 +105,7 @@ class Composition:
         disk = self._node.directory.open_disk(path, families)
         self._archive.attach(disk)
         if self._node.world.options.crash_points:
-            self._watch_disk(disk)
+            disk.around_write = self._node.crash_point
         return disk
 
     def _rules(self) -> Rules:
@@ -154,37 +153,51 @@ class Composition:
     def _make_engine(self, **given: object) -> Engine:
         engine = self._node.world.parts.engine(**given)  # type: ignore[arg-type]  # as the replica gives them
         self.engine = engine
-        step, stepped = engine.step, self._node.stepped
+        step, moved = engine.step, self._node.moved
+        term = role = commit = -1
+        end: object = None
+        members: object = None
 
         def watched(event: object, now: float) -> object:
+            nonlocal term, role, commit, end, members
             ready = step(event, now)  # type: ignore[arg-type]  # passed on as it came
-            stepped(engine)
+            what = 0
+            if engine.log.entries[-1] is not end:
+                end = engine.log.entries[-1]
+                what = END
+            if engine.commit_index != commit:
+                commit = engine.commit_index
+                what |= COMMIT
+            if engine.term != term or engine.role != role:
+                term, role = engine.term, engine.role
+                what |= OFFICE
+            if engine.log.configuration is not members:
+                members = engine.log.configuration
+                what |= MEMBERS
+            if what:
+                moved(engine, what)
             return ready
 
         engine.step = watched  # type: ignore[method-assign, assignment]  # an observer in between
         return engine
 
     def _watch_machine(self) -> None:
-        node, apply, tell = self._node, self.machine.apply, self._node.world.tell_applied
+        node, world, machine = self._node, self._node.world, self.machine
+        apply, tell, memory = machine.apply, world.tell_applied, world.decoded
+        checkpoint = machine.digest_chain
 
         def watched(index: int, entry: bytes, decoded: object | None = None) -> object:
+            nonlocal checkpoint
+            if decoded is None and memory is not None:
+                decoded = memory.entry(index, entry)
             outcome = apply(index, entry, decoded)
             tell(node, index, entry, outcome)
+            if machine.digest_chain is not checkpoint:
+                checkpoint = machine.digest_chain
+                world.tell_checkpointed(node)
             return outcome
 
-        self.machine.apply = watched  # type: ignore[method-assign, assignment]  # an observer in between
-
-    def _watch_disk(self, disk: SimDisk) -> None:
-        write = type(disk).write  # of the class: a disk opened again takes this one's fields
-        crash_point = self._node.crash_point
-
-        def watched() -> int | None:
-            crash_point()
-            sequence = write(disk)
-            crash_point()
-            return sequence
-
-        disk.write = watched  # type: ignore[method-assign]  # a crash in between
+        machine.apply = watched  # type: ignore[method-assign, assignment]  # an observer in between
 
     # ------------------------------------------------------------------------- in order
 
@@ -241,26 +254,6 @@ class _Consensus:
 
     def change_members(self, change: Change, context: object) -> None:
         self._composition.replica.change_members(change, context)
-
-
-class _Listener:
-    """The broker as the replica's listener; what the machine never sees is shown from here."""
-
-    def __init__(self, node: SimNode, broker: Broker) -> None:
-        self._node = node
-        self._broker = broker
-        self.dropped = broker.dropped
-        self.read_done = broker.read_done
-        self.role_changed = broker.role_changed
-        self.fatal = broker.fatal
-        self.members_changed = broker.members_changed
-        self.change_done = broker.change_done
-        self.removed = broker.removed
-
-    def applied(self, index: int, outcome: object, context: object | None) -> None:
-        if outcome is None:
-            self._node.world.tell_applied(self._node, index, b"", None)
-        self._broker.applied(index, outcome, context)
 
 
 class _Nobody:

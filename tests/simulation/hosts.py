@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.watermark import HIGH_WATER_FILE, HighWater
+from cluster.watermark import HIGH_WATER_FILE, read_mark
 from statemachine import FAMILIES
 from tests.support.sim_directory import SimDirectory
 from tests.support.sim_disk import SimDisk
@@ -83,7 +83,7 @@ class Host:
         """The last batch that its durable high-water mark speaks of."""
         content = self.directory.read(HIGH_WATER_FILE)
         try:
-            return 0 if content is None else HighWater.from_bytes(content).sequence
+            return 0 if content is None else read_mark(content).sequence
         except ValueError:
             return 0
 

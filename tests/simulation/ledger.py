@@ -39,6 +39,7 @@ from statemachine import (
 )
 from statemachine.kinds import Kind
 from statemachine.retry import backoff_ms
+from tests.simulation.decoded import Decoded
 from tests.simulation.stories import (
     CANCELLED,
     COMPLETED,
@@ -63,6 +64,7 @@ class Ledger:
         live: Those that have not ended.
         applied: Request id -> (index, reply) of each time it came through the log.
         listeners: Those who are told.
+        decoded: Where the machines of this world take their decoded entries from.
         settings: Replicated settings.
         log_time_ms: Largest time stamp seen.
         now: True time of the entry being read.
@@ -75,6 +77,7 @@ class Ledger:
         self.live: dict[bytes, TaskStory] = {}
         self.applied: dict[int, list[tuple[int, Reply]]] = {}
         self.listeners: list[Listener] = []
+        self.decoded: Decoded | None = None
         self.settings = Settings()
         self.log_time_ms = 0
         self.now = 0.0
@@ -114,7 +117,8 @@ class Ledger:
             outcome: What the machine made of it.
             now: True time.
         """
-        now_ms, commands = decode_entry(entry)
+        known = self.decoded
+        now_ms, commands = decode_entry(entry) if known is None else known.entry(index, entry)
         self.index = index
         self.now = now
         self.next_token = index << POSITION_BITS

@@ -2,11 +2,13 @@
 
 The node's side is `node.tcp.Connection`, with a `_Socket` in the place of an asyncio
 transport. In order, at most once; a cut loses what was under way, and each side hears of
-it in its own time.
+it in its own time. What one side writes at one instant travels together, as a kernel sends
+it; now and then a segment ends in the middle of a frame and the rest comes later.
 """
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from node.tcp import Connection
@@ -18,8 +20,14 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 5
 _LENGTH_BYTES = 4
+_SPLIT = 0.04
+"""Share of segments that come in two pieces."""
 _CONNECT_MAX_S = 3.0
 """How long a client waits for a host that does not answer."""
+
+
+Arrivals = dict[tuple[Process, float], list[tuple["ClientLink", list[bytes]]]]
+"""What comes to a node: process and time of a turn of its loop -> segments."""
 
 
 class ClientUser(Protocol):
@@ -51,18 +59,30 @@ def dial(world: World, node: SimNode, user: ClientUser) -> None:
     world.after(2 * network.delay_s * (0.5 + rng.random()), connect)
 
 
+def _take_turn(arrivals: Arrivals, turn: tuple[Process, float]) -> None:
+    """Read what has come since the loop last looked, as one call of epoll has it."""
+    for link, segment in arrivals.pop(turn):
+        link._arrived(segment)
+
+
 class ClientLink:
     """The client's end."""
 
     __slots__ = (
         "_dead",
         "_ended",
+        "_from_node",
         "_from_node_at",
+        "_from_node_since",
         "_network",
         "_process",
+        "_rest",
         "_rng",
+        "_to_node",
         "_to_node_at",
+        "_to_node_since",
         "_told",
+        "_turn_s",
         "_user",
         "_world",
         "connection",
@@ -77,11 +97,18 @@ class ClientLink:
         self._process = process
         self._user = user
         self._to_node_at = self._from_node_at = 0.0
+        self._to_node_since = self._from_node_since = -1.0
+        self._to_node: list[bytes] = []
+        """The latest segment, written at `_to_node_since`; likewise the other way."""
+        self._from_node: list[bytes] = []
+        self._rest = b""
+        """The second piece of a segment of which the node has the first."""
         self._dead = False
         """Nothing arrives any more, in either direction."""
         self._ended = False
         """The client has closed its end."""
         self._told = False
+        self._turn_s = world.options.turn_s
         self.connection = Connection(node.clients)
         node.links.append(self)
         process.at(world.now, self._accept)
@@ -100,13 +127,31 @@ class ClientLink:
         """Send one whole frame to the node, or lose it."""
         if self._dead or self._ended:
             return
-        self._process.at(self._to_node(), self._arrived, frame)
+        now = self._world.now
+        if now == self._to_node_since:
+            self._to_node.append(frame)
+            return
+        self._to_node_since = now
+        self._to_node = segment = [frame]
+        at = self._reaches_node_at()
+        turn_s = self._turn_s
+        if not turn_s:
+            self._process.at(at, self._arrived, segment)
+            return
+        self._to_node_at = at = ceil(at / turn_s) * turn_s
+        arrivals, turn = self.node.arrivals, (self._process, at)
+        waiting = arrivals.get(turn)
+        if waiting is None:
+            arrivals[turn] = [(self, segment)]
+            self._process.at(at, _take_turn, arrivals, turn)
+        else:
+            waiting.append((self, segment))
 
     def close(self) -> None:
         """Close from the client's side; `closed` is not called."""
         if not (self._ended or self._told):
             self._ended = self._told = True
-            self._process.at(self._to_node(), self._lost)
+            self._process.at(self._reaches_node_at(), self._finish)
 
     def cut(self) -> None:
         """The network forgets the connection; what is under way is lost."""
@@ -126,17 +171,24 @@ class ClientLink:
 
     # ------------------------------------------------------------------- on their way
 
-    def _to_node(self) -> float:
+    def _reaches_node_at(self) -> float:
         at = self._world.now + self._network.client_delay()
         self._to_node_at = at = max(at, self._to_node_at)
         return at
 
     def answered(self, data: bytes) -> None:
         """Carry what the node writes."""
-        if not self._dead:
-            at = self._world.now + self._network.client_delay()
-            self._from_node_at = at = max(at, self._from_node_at)
-            self._world.at(at, self._came, data)
+        if self._dead:
+            return
+        now = self._world.now
+        if now == self._from_node_since:
+            self._from_node.append(data)
+            return
+        self._from_node_since = now
+        self._from_node = segment = [data]
+        at = now + self._network.client_delay()
+        self._from_node_at = at = max(at, self._from_node_at)
+        self._world.at(at, self._came, segment)
 
     def finished(self) -> None:
         """Carry the end of the connection, as the node has closed it."""
@@ -147,9 +199,29 @@ class ClientLink:
         if not self._dead:
             self.connection.connection_made(_Socket(self))  # type: ignore[arg-type]  # all of it that is used
 
-    def _arrived(self, frame: bytes) -> None:
-        if not self._dead:
-            self.connection.data_received(frame)
+    def _arrived(self, segment: list[bytes]) -> None:
+        if self._dead:
+            return
+        data = segment[0] if len(segment) == 1 else b"".join(segment)
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        elif self._rng.random() < _SPLIT:
+            at = self._rng.randrange(1, len(data))
+            data, self._rest = data[:at], data[at:]
+            self._to_node_at = max(self._to_node_at, self._world.now + self._network.delay_s)
+            self._process.at(self._to_node_at, self._rest_arrived)
+        self.connection.data_received(data)
+
+    def _rest_arrived(self) -> None:
+        """Hand over the second piece, unless what came after it brought it along."""
+        rest, self._rest = self._rest, b""
+        if rest and not self._dead:
+            self.connection.data_received(rest)
+
+    def _finish(self) -> None:
+        """The client has closed its end, after all that it has sent."""
+        self._rest_arrived()
+        self._lost()
 
     def _lost(self) -> None:
         """Tell the node's side, once."""
@@ -158,9 +230,10 @@ class ClientLink:
             self.node.links.remove(self)
             self.connection.connection_lost(None)
 
-    def _came(self, data: bytes) -> None:
+    def _came(self, segment: list[bytes]) -> None:
         if self._dead or self._told:
             return
+        data = segment[0] if len(segment) == 1 else b"".join(segment)
         at, came = 0, self._user.came
         while at < len(data) and not self._told:
             start = at + _HEAD_BYTES

@@ -14,7 +14,8 @@ from node.broker import Broker
 from node.tcp import SWEEP_S, ClientServer
 from tests.simulation.composition import Composition
 from tests.simulation.hosts import Host
-from tests.simulation.links import ClientLink
+from tests.simulation.invariants.rule import ANYTHING
+from tests.simulation.links import Arrivals, ClientLink
 from tests.simulation.process import Crashed, Process
 from tests.simulation.rim import finish
 from tests.simulation.transport import SimTransport
@@ -22,7 +23,8 @@ from tests.simulation.transport import SimTransport
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-_BROKER_TICK_S = 0.1
+_BROKER_TICK_S = 0.2
+"""Coarser than a real node's: a lease may end so much later than it could."""
 _EXIT_S = 0.005
 _REFUSALS_MAX = 3
 """After so many starts in vain somebody reads the log and does what it says."""
@@ -60,12 +62,12 @@ class SimNode(Host):
         self.transport: SimTransport | None = None
         self.machine = world.parts.machine(DiskArchive())
         self.links: list[ClientLink] = []
+        self.arrivals: Arrivals = {}
         self.is_removed = self.forgot = False
         self.hurts: set[str] = set()
         self.crash_after: int | None = None
         self.start_errors: list[str] = []
         self._refusals = self._fatals = 0
-        self._seen = (0, 0, 0, 0)
         self._wanted = False
         """It should run; whoever looks after processes starts it again."""
 
@@ -126,7 +128,6 @@ class SimNode(Host):
         self.power_up()
         self.life += 1
         self.process = Process(world, self.node_id)
-        self._seen = (0, 0, 0, 0)
         world.trace("start", self.node_id, self.life)
         self.parts = Composition(self, self.process)
         self.machine = self.parts.machine
@@ -165,8 +166,7 @@ class SimNode(Host):
             # What the text asks for: move the directory aside, come back as an empty node.
             self._refusals = 0
             self.world.reached("damaged directory moved aside by hand")
-            self.directory.wipe()
-            self.file_damaged = False
+            self._empty()
         self.world.after(_RESTART_S, self._start_again)
 
     def _start_again(self) -> None:
@@ -189,13 +189,11 @@ class SimNode(Host):
         self.process.after(SWEEP_S, self._sweep)
         self.clients.sweep(self.monotonic())
 
-    def stepped(self, engine: Engine) -> None:
-        """Look at the engine after a step."""
-        seen = engine.term, engine.role, engine.commit_index, engine.log.last_index
-        if seen != self._seen:
-            self._seen = seen
-            self.world.fold(hash(seen))
-            self.world.tell_stepped(self)
+    def moved(self, engine: Engine, what: int) -> None:
+        """Hear that a step has moved the engine, and what of it."""
+        world = self.world
+        world.fold(hash((engine.term, engine.role, engine.commit_index, engine.log.last_index)))
+        world.tell_stepped(self, ANYTHING if engine.amnesiac else what)
 
     # ----------------------------------------------------------------------------- death
 
@@ -237,10 +235,16 @@ class SimNode(Host):
     def wipe(self) -> None:
         """Replace the disk by an empty one; the process that ran on it is gone."""
         self.kill()
-        self.directory.wipe()
-        self.file_damaged = False
+        self._empty()
         self.forgot = True
         self.world.trace("wipe", self.node_id)
+
+    def _empty(self) -> None:
+        """Give it an empty directory; who began alone is told where its cluster is by now."""
+        self.directory.wipe()
+        self.file_damaged = False
+        if len(self.founders) == 1 and len(self.world.nodes) > 1:
+            self.joins, self.founders = True, tuple(sorted(self.world.nodes))
 
     def crash_point(self) -> None:
         """Die here, if it is time.
@@ -301,7 +305,7 @@ class SimNode(Host):
         """Stop the process (SIGSTOP); False when there is none to stop."""
         if self.process is None or self.process.paused:
             return False
-        self.process.paused = True
+        self.process.pause()
         self.world.trace("pause", self.node_id)
         return True
 

@@ -58,7 +58,8 @@ class Options:
         sync_s: An fsync, on average.
         sync_slow_s: The longest of the few slow ones.
         wal_records: Records in the write-ahead log before a sync moves them to tables.
-        checkpoint_entries: Log entries between two checkpoints.
+        checkpoint_entries: Log entries between two checkpoints; fewer than a node's
+            configuration may say, as a world has fewer entries than a cluster.
         retention_ms: How long ended tasks are kept.
         compaction_s: Between two sweeps for them.
         ballast_bytes: Of the file that is given up when the disk is full.
@@ -69,7 +70,12 @@ class Options:
         wall_spread_s: Wall clocks begin off true time by up to this.
         clients: Clients that submit, cancel and ask.
         workers: Clients that claim and answer.
-        operations_per_s: Operations of all clients together, at least.
+        operations_per_s: Operations of all clients together, about.
+        burst: Operations that a client sends at once, and tasks that a worker takes and
+            answers at once, on average; 1 is one at a time.
+        beat_s: Clients and workers act at multiples of it; 0 lets each have its own time.
+        turn_s: Between two looks of a node's event loop at its clients, as when it is busy;
+            what has come by then is one turn. 0 is a turn for each.
         crash_points: Kills fall within a turn, at a call of the disk, and not between turns.
         timing: The engine's durations and bounds.
     """
@@ -98,6 +104,9 @@ class Options:
     clients: int = 3
     workers: int = 3
     operations_per_s: float = 25.0
+    burst: int = 6
+    beat_s: float = 0.0
+    turn_s: float = 0.0
     crash_points: bool = False
     timing: Timing = field(default_factory=Timing)
 
@@ -111,8 +120,9 @@ class Options:
         """Draw the options of a seed."""
         rng = random.Random(f"options {seed}")
         pick = rng.choice
-        nodes = pick((1, 1, 3, 3, 3, 3, 3, 3, 3, 5))
+        nodes = pick((1, 1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 5))
         harsh = nodes > 1 and rng.random() < 0.1
+        burst = pick((1, 4, 4, 6, 6, 6, 8, 8, 8, 10, 10, 10))
         return cls(
             nodes=nodes,
             kinds=tuple(kind for kind in KINDS if rng.random() < 0.5),
@@ -122,22 +132,25 @@ class Options:
             late_s=pick((0.05, 0.3, 1.2)),
             duplicated=0.1 if harsh else 0.0,
             reordered=pick((0.02, 0.2)) if harsh else 0.0,
-            codec=rng.random() < 0.25,
+            codec=rng.random() < 0.125,
             sync_s=pick((0.0005, 0.002, 0.005, 0.02, 0.05)),
             sync_slow_s=pick((0.0, 0.1, 0.5)),
             wal_records=pick((5, 50, 500, 5000)),
-            checkpoint_entries=pick((100, 100, 200, 1000)),
+            checkpoint_entries=pick((20, 40, 40, 200)),
             retention_ms=pick((604_800_000, 60_000, 5_000)),
             compaction_s=pick((1.0, 5.0, 60.0)),
             ballast_bytes=pick((0, 100_000)),
             disk_low_bytes=pick((0, 20_000, 200_000)),
-            depth_max=pick((100_000, 100_000, 12)),
-            lease_ms=pick((1_000, 3_000, 10_000)),
+            depth_max=pick((100_000, 100_000, 20)),
+            lease_ms=pick((1_000, 3_000, 5_000, 10_000)),
             drift=pick((0.0, 0.0002, 0.02)),
             wall_spread_s=pick((0.0, 0.5, 1.5)),
             clients=pick((2, 3, 5)),
             workers=pick((2, 3, 5)),
             operations_per_s=pick((20.0, 20.0, 24.0, 30.0)),
+            burst=burst,
+            beat_s=pick((0.0, 0.2, 0.5)) if burst > 1 else 0.0,
+            turn_s=pick((0.0, 0.005, 0.02)),
             crash_points=rng.random() < 0.5,
             timing=_timing(rng),
         )
@@ -145,13 +158,13 @@ class Options:
 
 def _timing(rng: random.Random) -> Timing:
     pick = rng.choice
-    slow = pick((1.0, 2.0, 2.0))
+    slow = pick((1.0, 2.0, 3.0))
     return Timing(
         election_min_s=0.4 * slow,
         election_max_s=0.8 * slow,
         heartbeat_s=0.1 * slow,
         check_quorum_s=1.4 * slow,
-        spread_s=pick((0.005, 0.05, 0.2)),
+        spread_s=pick((0.005, 0.05, 0.2, 0.2)),
         append_max_bytes=pick((200, 2000, 1 << 20)),
         flight_max=pick((1, 4, 256)),
         flight_max_bytes=pick((1000, 16 << 20)),

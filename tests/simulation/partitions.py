@@ -22,11 +22,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from cluster.state import LEADER
 from tests.simulation.options import Options
 from tests.simulation.shapes import Direction, between, cut_off
+from tests.simulation.show import say
 from tests.simulation.world import ClientLink, Parts, World
 from tq.protocol import VERSION, Type, encode, unpack
 
@@ -244,45 +246,44 @@ def judge(shape: Shape, seen: Iterable[Parted], *, late: bool) -> str | None:
     return "the term rose" if any(one.bumps > shape.bumps_max for one in seen) else None
 
 
-def table(results: Sequence[tuple[str, int, bool, Parted]]) -> tuple[list[str], bool]:
-    """Return the lines of the report, and whether all bounds hold."""
-    lines = [
-        f"{'shape':<18} {'links':<6} {'seeds':>5} {'slots served':>13} {'bumps: mean':>12} max"
-    ]
-    fine = True
-    for shape in SHAPES:
-        for late in (False, True):
-            seen = [one for name, _, was, one in results if (name, was) == (shape.name, late)]
-            if not seen:
-                continue
-            trouble = judge(shape, seen, late=late)
-            fine = fine and trouble is None
-            share = sum(one.served for one in seen) / sum(one.slots for one in seen)
-            bumps = [one.bumps for one in seen]
-            lines.append(
-                f"{shape.name:<18} {'late' if late else 'clean':<6} {len(seen):>5} {share:>13.2%} "
-                f"{sum(bumps) / len(bumps):>12.2f} {max(bumps):>3}  {trouble or ''}".rstrip()
-            )
-    return lines, fine
+HEADER: Final = (
+    f"{'shape':<18} {'links':<6} {'seeds':>5} {'slots served':>13} {'bumps: mean':>12} max"
+)
+
+
+def row(shape: Shape, seen: Sequence[Parted], *, late: bool) -> tuple[str, bool]:
+    """Return one line of the report, and whether its bounds hold."""
+    trouble = judge(shape, seen, late=late)
+    share = sum(one.served for one in seen) / sum(one.slots for one in seen)
+    bumps = [one.bumps for one in seen]
+    line = (
+        f"{shape.name:<18} {'late' if late else 'clean':<6} {len(seen):>5} {share:>13.2%} "
+        f"{sum(bumps) / len(bumps):>12.2f} {max(bumps):>3}  {trouble or ''}"
+    )
+    return line.rstrip(), trouble is None
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Play all shapes and print the table."""
+    """Play all shapes; print each row of the table once it is known."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.partitions")
     parser.add_argument("--seeds", type=int, default=20, help="how many of each")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args(arguments)
-    wanted: list[Any] = [
-        (shape.name, seed, late)
-        for shape in SHAPES
-        for late in (False, True)
-        for seed in range(chosen.first, chosen.first + chosen.seeds)
-    ]
+    rows = [(shape, late) for shape in SHAPES for late in (False, True)]
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    fine = True
     with ProcessPoolExecutor(chosen.processes) as pool:
-        results = list(pool.map(played, wanted, chunksize=2))
-    lines, fine = table(results)
-    sys.stdout.write("\n".join(lines) + "\n")
+        # All at once, so that no process waits for the end of another's row.
+        played_by_row = pool.map(
+            played, ((s.name, seed, late) for s, late in rows for seed in seeds)
+        )
+        say(HEADER)
+        for shape, late in rows:
+            seen = [parted for *_, parted in islice(played_by_row, len(seeds))]
+            line, holds = row(shape, seen, late=late)
+            say(line)
+            fine = fine and holds
     return 0 if fine else 1
 
 

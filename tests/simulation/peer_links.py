@@ -34,6 +34,7 @@ class SimLink:
         "_held",
         "_lost_after",
         "_owner",
+        "_world",
         "cable",
         "dialled",
         "direction",
@@ -57,8 +58,9 @@ class SimLink:
         self.heard_at = owner.world.now
         self.out_at = 0.0
         """When the last thing under way arrives."""
-        self.other: SimLink
         self._owner = owner
+        self._world = owner.world
+        self.other: SimLink
         self._held: deque[tuple[int, Any]] = deque()
         self._lost_after = float("inf")
         self._decoder = Decoder(owner.limits.frame_max_bytes)
@@ -74,12 +76,12 @@ class SimLink:
         """Send a frame; it vanishes if the connection is broken and nobody knows."""
         if not self.cable.intact:
             return
-        owner = self._owner
-        network = owner.network
-        if self._held or self.direction in network.cut:
+        world = self._world
+        network = world.network
+        if self._held or (network.cut and self.direction in network.cut):
             self._held.append((kind, content))
             return
-        at = owner.world.now + network.delay()
+        at = world.now + network.delay()
         if kind == MESSAGE and network.reordered and network.rng.random() < network.reordered:
             at += 20 * network.delay_s * network.rng.random()
         elif at <= self.out_at:
@@ -87,7 +89,7 @@ class SimLink:
         else:
             self.out_at = at
         other = self.other
-        other.process.at(at, other.arrived, at, kind, content)
+        world.plan(at, other.process, other.arrived, (at, kind, content))
         if kind == MESSAGE and network.duplicated and network.rng.random() < network.duplicated:
             again = at + 10 * network.delay_s * network.rng.random()
             other.process.at(again, other.arrived, again, kind, content)
@@ -111,16 +113,17 @@ class SimLink:
         if at > self._lost_after or self.phase is Phase.CLOSED:
             return
         owner = self._owner
-        self.heard_at = owner.world.now
+        handler = owner.handler
+        self.heard_at = self._world.now
         if self.phase is Phase.LIVE:
             if kind == MESSAGE:
                 if content.__class__ is bytes:
                     content = self._decoded(content)
-                owner.handler.received(self.peer, content)
+                handler.received(self.peer, content)
             elif kind == STATE:
-                owner.handler.state_said(self.peer, content)
+                handler.state_said(self.peer, content)
             elif kind == REPORT:
-                owner.handler.reported(self.peer, content)
+                handler.reported(self.peer, content)
         elif kind == HELLO and self.phase is Phase.HELLO:
             self._take_hello(content)
         elif kind == READY:
@@ -129,8 +132,8 @@ class SimLink:
             owner.refusal_counts[Reason.BY_PEER] += 1
             self.end("refused")
             if self.dialled and owner.is_listening:
-                owner.handler.refused_by(self.peer, content)
-        owner.handler.drained()
+                handler.refused_by(self.peer, content)
+        handler.drained()
 
     def _decoded(self, frame: bytes) -> Message:
         self._decoder.feed(frame)

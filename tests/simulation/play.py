@@ -8,8 +8,10 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 from cluster.state import LEADER
+from statemachine.validation import SETTING_RANGES
 from tests.simulation.clients import Crowd
 from tests.simulation.faults import Fault
 from tests.simulation.invariants import ALL
@@ -18,6 +20,9 @@ from tests.simulation.options import CHAOS_S, HEAL_MAX_S, Options
 from tests.simulation.sometimes import Watch
 from tests.simulation.violation import Violation
 from tests.simulation.world import Parts, World
+
+_RANGES = {"checkpoint_entries_max": (1, 1000)}
+"""A world has hundreds of entries, and needs checkpoints, cut logs and snapshots among them."""
 
 DRAIN_MAX_S = 90.0
 """Simulated seconds a converged cluster may take to bring every task to its end."""
@@ -81,8 +86,9 @@ def play(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        game = _Game(World(seed, options, parts=parts, detail=detail), schedule)
-        game.play(chaos_s, chaos_only=chaos_only)
+        with mock.patch.dict(SETTING_RANGES, _RANGES):
+            game = _Game(World(seed, options, parts=parts, detail=detail), schedule)
+            game.play(chaos_s, chaos_only=chaos_only)
         return game.played
     finally:
         logging.disable(logging.NOTSET)

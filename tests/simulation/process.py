@@ -28,16 +28,18 @@ class Process:
     Attributes:
         alive: It has not been killed.
         paused: It is stopped (SIGSTOP): what comes waits, in order.
+        runs: It is alive and not stopped; asked once per event.
         node_id: Whose it is.
     """
 
-    __slots__ = ("_backlog", "alive", "node_id", "paused", "world")
+    __slots__ = ("_backlog", "alive", "node_id", "paused", "runs", "world")
 
     def __init__(self, world: World, node_id: int) -> None:
         self.world = world
         self.node_id = node_id
         self.alive = True
         self.paused = False
+        self.runs = True
         self._backlog: list[tuple[Action, tuple[object, ...]]] = []
 
     def soon(self, action: Action, *arguments: object) -> None:
@@ -52,22 +54,25 @@ class Process:
         """Run after true seconds."""
         self.world.plan(self.world.now + seconds, self, action, arguments)
 
-    def takes(self, action: Action, arguments: tuple[object, ...]) -> bool:
-        """Whether it runs something now; what comes while it is stopped is kept."""
-        if not self.paused:
-            return self.alive
+    def misses(self, action: Action, arguments: tuple[object, ...]) -> None:
+        """Keep what came while it is stopped; what comes to a dead one is lost."""
         if self.alive:
             self._backlog.append((action, arguments))
-        return False
+
+    def pause(self) -> None:
+        """Stop it: what comes waits."""
+        self.paused = True
+        self.runs = False
 
     def resume(self) -> None:
         """Go on with what has come in the meantime, in order."""
         self.paused = False
+        self.runs = self.alive
         backlog, self._backlog = self._backlog, []
         for action, arguments in backlog:
             self.soon(action, *arguments)
 
     def kill(self) -> None:
         """Nothing of it ever runs again."""
-        self.alive = False
+        self.alive = self.runs = False
         self._backlog = []

@@ -6,18 +6,16 @@ Each part behaves as its counterpart in `cluster` does; only what it waits for i
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.faults import DiskFailedError, StartError
 from cluster.link import Limits
-from cluster.messages import Message
 from cluster.recovery import Storage
 from cluster.seams import Directory
 from cluster.state import LEADER
-from cluster.syncer import MARK_INTERVAL_S, SyncUser
+from cluster.sync_queue import SyncQueue, SyncUser
 from cluster.transport import Address, PeerHandler
 from cluster.watermark import HighWater
 from tests.simulation.transport import SimTransport
@@ -25,7 +23,7 @@ from tests.simulation.transport import SimTransport
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
 
-TICK_S = 0.2
+TICK_S = 0.4
 """Coarser than a real node's 20 ms: the engine's own next deadline is kept as well."""
 
 _EARLY_MIN_S = 0.001
@@ -114,6 +112,8 @@ class SimTicker:
 
     def early(self, at: float) -> None:
         """Tick at a time of the node's clock, unless an earlier such tick is due anyway."""
+        if self._early_at is not None and self._early_at <= at:
+            return
         at = max(at, self._node.monotonic() + _EARLY_MIN_S)
         if self._early_at is not None and self._early_at <= at:
             return
@@ -132,7 +132,7 @@ class SimTicker:
 
 
 class SimSyncer:
-    """`cluster.syncer.Syncer`: one sync at a time, begun a callback later, newest covers all."""
+    """`cluster.syncer.Syncer` without threads: the device takes the time the options say."""
 
     def __init__(self, node: SimNode, storage: Storage, user: SyncUser) -> None:
         assert node.process is not None
@@ -140,70 +140,51 @@ class SimSyncer:
         self._process = node.process
         self._storage = storage
         self._user = user
-        self._held: deque[tuple[int, int, int, Message]] = deque()
-        self.reset()
-        self._scheduled = False
-        self._syncing = False
-        self._marking = False
-        self._mark_due_at = node.monotonic() + MARK_INTERVAL_S
-        self._ended = False
+        self.time: Callable[[], float] = node.monotonic
+        self._queue = queue = SyncQueue(user, self, storage.disk.sequence)
+        self.hold = queue.hold
+        self.want = queue.want
+        self.poll = queue.poll
 
     def reset(self) -> None:
         """Take everything written so far as durable: storage has seen to it."""
-        self._wanted = self._durable = self._marked = self._storage.disk.sequence
-
-    def hold(self, sequence: int, peer: int, epoch: int, message: Message) -> None:
-        """Keep a message until `sequence` is durable."""
-        self._held.append((sequence, peer, epoch, message))
-
-    def want(self, sequence: int) -> None:
-        """Ask for a batch to become durable."""
-        self._wanted = max(self._wanted, sequence)
-        self._schedule()
-
-    def poll(self) -> None:
-        """Store the high-water mark when it is due."""
-        idle = not self._syncing and self._wanted == self._durable
-        if idle and self._durable > self._marked and self._mark_is_due():
-            self._write_mark(self._user.capture_mark())
+        self._queue.reset(self._storage.disk.sequence)
 
     async def stop(self) -> None:
         """Sync a last time and store the mark."""
-        failed, self._ended = self._ended, True
-        if not failed:
+        if self._queue.end():
             mark = self._user.capture_mark()
             self._storage.disk.sync()
             self._storage.write_mark(mark)
 
     def abort(self) -> None:
         """Begin and release nothing more."""
-        self._ended = True
-        self._held.clear()
+        self._queue.end()
 
     fail = abort
 
-    def _schedule(self) -> None:
-        if not (self._scheduled or self._syncing or self._ended):
-            self._scheduled = True
-            self._process.soon(self._begin)
+    def begin_soon(self) -> None:
+        """Begin after the present callback."""
+        self._process.soon(self._queue.begin)
 
-    def _begin(self) -> None:
-        self._scheduled = False
-        if self._ended or self._syncing or self._wanted <= self._durable:
-            return
-        self._syncing = True
-        mark, store = self._user.capture_mark(), self._mark_is_due()
+    def sync(self, mark: HighWater) -> None:
+        """Have the device sync."""
         node = self._node
         # The device works on, whatever becomes of the process: what it has made durable is so.
         ends_at = node.sync_ends_at()
-        node.world.at(ends_at, self._synced, self._storage.disk.sequence, mark, store)
+        node.world.at(ends_at, self._synced, self._storage.disk.sequence, mark)
 
-    def _synced(self, covered: int, mark: HighWater, store: bool) -> None:
+    def store(self, mark: HighWater) -> None:
+        """Have the device store the mark."""
+        node = self._node
+        node.world.at(node.sync_ends_at(), self._stored, mark)
+
+    def _synced(self, covered: int, mark: HighWater) -> None:
         if not self._process.alive:
             return
         resumes_at = self._node.stalled_until
         if resumes_at > self._node.world.now:
-            self._node.world.at(resumes_at, self._synced, covered, mark, store)
+            self._node.world.at(resumes_at, self._synced, covered, mark)
             return
         disk: Any = self._storage.disk
         try:
@@ -211,52 +192,16 @@ class SimSyncer:
                 disk.sync(covered)
                 self._storage.write_note(mark, covered)
         except (DiskFailedError, StartError) as error:
-            self._tell(self._failed, str(error))
+            self._process.soon(self._queue.failed, str(error))
         else:
-            self._tell(self._done, covered, mark if store else None)
+            self._process.soon(self._queue.synced, covered)
 
-    def _tell(self, action: Callable[..., None], *arguments: object) -> None:
-        self._process.at(self._node.world.now, action, *arguments)
-
-    def _failed(self, text: str) -> None:
-        self._user.disk_failed(text)
-
-    def _done(self, sequence: int, mark: HighWater | None) -> None:
-        self._syncing = False
-        if self._ended:
-            return
-        self._durable = sequence
-        held, release = self._held, self._user.release
-        while held and held[0][0] <= sequence:
-            _, peer, epoch, message = held.popleft()
-            release(peer, epoch, message)
-        self._user.durable(sequence)
-        if self._wanted > self._durable:
-            self._schedule()
-        if mark is not None:
-            self._write_mark(mark)
-
-    def _mark_is_due(self) -> bool:
-        return not self._marking and self._node.monotonic() >= self._mark_due_at
-
-    def _write_mark(self, mark: HighWater) -> None:
-        if self._ended:
-            return
-        self._marking = True
-        node = self._node
-        node.world.at(node.sync_ends_at(), self._store_mark, mark)
-
-    def _store_mark(self, mark: HighWater) -> None:
+    def _stored(self, mark: HighWater) -> None:
         if not self._process.alive:
             return
         try:
             self._storage.write_mark(mark)
         except (DiskFailedError, StartError) as error:
-            self._tell(self._failed, str(error))
+            self._process.soon(self._queue.failed, str(error))
         else:
-            self._tell(self._mark_stored, mark.sequence)
-
-    def _mark_stored(self, sequence: int) -> None:
-        self._marking = False
-        self._marked = sequence
-        self._mark_due_at = self._node.monotonic() + MARK_INTERVAL_S
+            self._process.soon(self._queue.stored, mark)

@@ -90,9 +90,9 @@ def test_a_known_task_refused_as_if_it_were_new_is_seen() -> None:
 def test_a_task_that_ends_twice_is_seen() -> None:
     scene = Scene(Once)
     scene.ledger.finished = [A]
-    scene.rule.applied(node_of(1), 1, b"", Outcome([], [], [A], False))
+    scene.rule.applied_first(1, Outcome([], [], [A], False))
     with pytest.raises(Violation, match="ends a second time"):
-        scene.rule.applied(node_of(1), 2, b"", Outcome([], [], [A], False))
+        scene.rule.applied_first(2, Outcome([], [], [A], False))
 
 
 def test_a_request_applied_more_often_than_it_was_sent_is_seen() -> None:
@@ -244,6 +244,14 @@ def test_an_operation_that_is_still_open_may_have_happened() -> None:
     _claimed_at(scene, 2.0, 5, 1)
     scene.history.begin("worker", "result", (A, 5, 0, b"", ""), 4.0)
     scene.told("read", A, answer=[status("completed", 1)], invoked=5.0, returned=6.0)
+    scene.rule.finished()
+
+
+def test_a_task_whose_leases_were_all_lost_unheard_may_be_forgotten() -> None:
+    scene = Scene(Linearizable)
+    scene.options.retention_ms = 5000
+    _submitted_at(scene, 0.0, lost_max=1)
+    scene.told("read", A, code="NOT_FOUND", invoked=20.0, returned=20.1)
     scene.rule.finished()
 
 

@@ -159,16 +159,16 @@ def test_digests_that_differ_are_seen_at_a_checkpoint_and_at_the_end() -> None:
     first, second = node_of(1), node_of(2)
     scene = Scene(EqualDigests, first, second)
     first.machine.digest_chain = second.machine.digest_chain = (10, b"same")
-    scene.rule.applied(first, 11, b"", None)
+    scene.rule.checkpointed(first)
     scene.rule.finished()
     second.machine.digest = lambda: b"other"
     with pytest.raises(Violation, match="nodes 1 and 2 differ"):
         scene.rule.finished()
     second.machine.digest_chain = (20, b"one")
-    scene.rule.applied(second, 21, b"", None)
+    scene.rule.checkpointed(second)
     first.machine.digest_chain = (20, b"two")
     with pytest.raises(Violation, match="node 1 differs at the checkpoint"):
-        scene.rule.applied(first, 21, b"", None)
+        scene.rule.checkpointed(first)
 
 
 def test_a_cluster_that_does_not_get_well_is_seen() -> None:

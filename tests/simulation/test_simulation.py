@@ -102,3 +102,8 @@ def test_a_seed_is_the_same_history_in_another_process() -> None:
 @pytest.mark.long
 def test_many_seeds_are_the_same_histories_in_other_processes() -> None:
     _determinism(25, 800.0)
+
+
+def test_a_cluster_that_grew_out_of_one_node_outlives_the_disk_of_that_node() -> None:
+    kinds = ("member", "wipe", "flip", "restart")
+    assert play(4, Options(nodes=1, kinds=kinds, faults_per_s=1.0)).violation is None

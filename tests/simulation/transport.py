@@ -103,7 +103,7 @@ class SimTransport:
         if link is None:
             return
         if not self._codec:
-            link.put(MESSAGE, message)
+            link.put(MESSAGE, message)  # as it is: messages are immutable
             return
         if self._encoded is None or self._encoded[0] is not message:
             frame = encode([MESSAGE, message.to_list()], self.limits.frame_max_bytes)
@@ -188,8 +188,8 @@ class SimTransport:
         for link in list(self._live.values()):
             if punctual and now - link.heard_at > self.limits.silence_max_s:
                 link.end("nothing heard")
-            else:
-                link.put(PING, None)
+            elif link.out_at < now - self.limits.ping_s / 2:
+                link.put(PING, None)  # nothing else tells the other end that this one lives
 
     # -------------------------------------------------------------------- what links ask
 

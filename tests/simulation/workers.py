@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _IN_HAND_MAX: Final = 6
+_CLAIM_MAX: Final = 10
+_APART: Final = 0.06
+"""Share of the tasks of a lot that take a time of their own."""
 _CLAIM_WAITS_MS: Final = (0, 400, 2000, 5000, 5000)
 _WITHIN: Final = (2.0, 6.0, 12.0)
 _PATIENCE: Final = (1.5, 2.5, 5.0)
 _REST_S: Final = 0.4
 _ATTEMPTS_FAILED_MAX: Final = 2
 """A task fails no more often than this, so that its waits stay short."""
+
+_TASKS: Final = 0.2
+"""New tasks per operation."""
 
 Lease = tuple[bytes, int]
 """Task id and token."""
@@ -48,9 +54,17 @@ class Worker:
         self._queues = queues
         self.caller = Caller(world, self._name, patience_s=rng.choice(_PATIENCE))
         self._worker_id = rng.randbytes(16)
+        self._lot = world.options.burst
+        """Tasks it takes at once and, most of them, answers at once."""
+        options = world.options
+        self._lot_max_s = self._lot * options.workers / (_TASKS * options.operations_per_s)
+        """About what it takes until there is a lot for everybody again."""
+        self._in_hand_max = max(_IN_HAND_MAX, self._lot + 2)
         self._session = 0
         self._life = 0
         self._claiming = False
+        self._is_busy = False
+        """It works on a lot, and claims when that is done."""
         self._held: dict[int, bytes] = {}
         """Token -> task id of what it works on, as far as it knows."""
         self._shortest_s = world.options.lease_ms / 1000
@@ -65,7 +79,7 @@ class Worker:
         """Connect and register."""
         self.caller.start()
         self._register()
-        self._world.after(self._beat_s, self._beat)
+        self._crowd.after(self._beat_s, self._beat)
         self._world.after(1.0 + self._rng.random(), self._misbehave)
 
     # ---------------------------------------------------------------------- sessions
@@ -75,6 +89,7 @@ class Worker:
         self._session = 0
         self._old.extend((task_id, token) for token, task_id in self._held.items())
         self._held.clear()
+        self._is_busy = False
         life = self._life
 
         def registered(operation: Operation) -> None:
@@ -84,7 +99,7 @@ class Worker:
                 self._session = operation.answer[0]
                 self._claim()
             else:
-                self._world.after(_REST_S, self._again, life)
+                self._crowd.after(_REST_S, self._again, life)
 
         self.caller.call(
             "register",
@@ -112,7 +127,7 @@ class Worker:
 
     def _beat(self) -> None:
         """A heartbeat, every third of a lease; silent workers lose what they hold."""
-        self._world.after(self._beat_s * (0.8 + 0.4 * self._rng.random()), self._beat)
+        self._crowd.after(self._beat_s * (0.8 + 0.4 * self._rng.random()), self._beat)
         if not self._session or self._silent_until > self._world.now:
             return
         if any(call.operation.kind == "heartbeat" for call in self.caller.calls.values()):
@@ -176,8 +191,8 @@ class Worker:
     # ------------------------------------------------------------------------ claims
 
     def _claim(self) -> None:
-        room = _IN_HAND_MAX - len(self._held)
-        if self._claiming or not self._session or room <= 0:
+        room = self._in_hand_max - len(self._held)
+        if self._claiming or self._is_busy or not self._session or room <= 0:
             return
         rng = self._rng
         session = self._session
@@ -189,11 +204,15 @@ class Worker:
         self.caller.call(
             "claim",
             Type.CLAIM_TASK,
-            (session, queues, min(room, rng.randint(1, 3)), wait_ms),
+            (session, queues, min(room, self._claim_count()), wait_ms),
             self._claimed,
             within_s=rng.choice(_WITHIN) + wait_ms / 1000,
             wait_s=wait_ms / 1000,
         )
+
+    def _claim_count(self) -> int:
+        lot = self._lot
+        return self._rng.randint(1, 3) if lot == 1 else self._rng.randint(lot // 2, _CLAIM_MAX)
 
     def _claimed(self, operation: Operation) -> None:
         self._claiming = False
@@ -204,11 +223,33 @@ class Worker:
             self._register()
             return
         grants = operation.answer[0] if operation.outcome == "ok" else ()
+        together: list[tuple[int, int]] = []
         for task_id, token, _, _, _, attempt, lease_ms, _, _ in grants:
             self._held[token] = task_id
             self._shortest_s = min(self._shortest_s, lease_ms / 1000)
-            self._world.after(self._work_s(lease_ms), self._worked, token, attempt)
-        self._world.after(0.01 if grants else _REST_S, self._claim)
+            if self._lot == 1 or self._rng.random() < _APART:
+                self._crowd.after(self._work_s(lease_ms), self._worked, token, attempt)
+            else:
+                together.append((token, attempt))
+        if together:
+            self._is_busy = True
+            self._crowd.after(self._lot_s(), self._worked_all, together)
+        else:
+            self._crowd.after(0.01 if grants else _REST_S, self._claim)
+
+    def _lot_s(self) -> float:
+        """How long the tasks take that are done together."""
+        rng = self._rng
+        if self._crowd.is_calm:
+            return 0.05 * rng.random()
+        return self._lot_max_s * rng.random()
+
+    def _worked_all(self, together: list[tuple[int, int]]) -> None:
+        """Answer for a lot and ask for the next, in one go."""
+        for token, attempt in together:
+            self._worked(token, attempt)
+        self._is_busy = False
+        self._claim()
 
     def _work_s(self, lease_ms: int) -> float:
         """How long a task takes; now and then longer than its lease."""
@@ -236,10 +277,10 @@ class Worker:
             del self._held[token]
             self._fenced("release", Type.RELEASE, (task_id, token))
             self._old.append((task_id, token))
-            self._world.after(_REST_S, self._claim)
+            self._crowd.after(_REST_S, self._claim)
         else:
             self._look_after(task_id, token)
-            self._world.after(self._rng.expovariate(3.0), self._worked, token, attempt)
+            self._crowd.after(self._rng.expovariate(3.0), self._worked, token, attempt)
 
     def _look_after(self, task_id: bytes, token: int) -> None:
         if self._rng.random() < 0.5:

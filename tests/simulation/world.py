@@ -9,9 +9,9 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from zlib import crc32
 
 from cluster.engine import Engine
@@ -21,17 +21,16 @@ from cluster.state import LEADER
 from node.broker import Broker
 from statemachine import Machine
 from tests.simulation.composition import client_address
+from tests.simulation.decoded import Decoded
 from tests.simulation.faults import BEGAN_AT
 from tests.simulation.history import History
+from tests.simulation.invariants.rule import ANYTHING, Invariant
 from tests.simulation.links import ClientLink, ClientUser, dial
 from tests.simulation.network import Network
 from tests.simulation.nodes import SimNode
 from tests.simulation.options import Options
 from tests.simulation.process import Action, Crashed, Process
 from tests.simulation.violation import Violation
-
-if TYPE_CHECKING:
-    from tests.simulation.invariants import Invariant
 
 __all__ = ["ClientLink", "ClientUser", "Options", "Parts", "SimNode", "Violation", "World"]
 
@@ -94,16 +93,18 @@ class World:
         self.recent: deque[str] | None = deque(maxlen=_RECENT_MAX) if detail else None
         self.healed = False
         self.invariants: list[Invariant] = []
-        self._steppers: list[Invariant] = []
-        self._appliers: list[Invariant] = []
+        self._hooks = _Hooks(())
+        self._newest_applied = 0
         self.violation: Violation | None = None
-        self.events = 0
         self._digest = 0
         self._names: dict[str, int] = {}
         self._streams: dict[str, random.Random] = {}
         self._heap: list[tuple[float, int, Process | None, Action, tuple[object, ...]]] = []
         self._number = 0
         self.history = History()
+        # Worlds whose messages travel as bytes do all that bytes ask for, at every node.
+        self.decoded = None if self.options.codec else Decoded()
+        self.history.ledger.decoded = self.decoded
         self.network = Network(self)
         self.nodes: dict[int, SimNode] = {}
         founders = tuple(range(1, self.options.nodes + 1))
@@ -164,20 +165,34 @@ class World:
             self.violation = Violation(text)
         raise self.violation
 
-    def tell_stepped(self, node: SimNode) -> None:
-        """Show the invariants a node whose engine has moved."""
+    def tell_stepped(self, node: SimNode, what: int) -> None:
+        """Show a node whose engine has moved to the invariants that look at what moved."""
         try:
-            for invariant in self._steppers:
-                invariant.stepped(node)
+            for stepped in self._hooks.stepped[what]:
+                stepped(node)
         except Violation as violation:
             self.violation = violation  # what runs on the node must not swallow it
             raise
 
     def tell_applied(self, node: SimNode, index: int, entry: bytes, outcome: Any) -> None:
         """Show the invariants an entry that a node has applied."""
+        hooks = self._hooks
         try:
-            for invariant in self._appliers:
-                invariant.applied(node, index, entry, outcome)
+            for applied in hooks.applied:
+                applied(node, index, entry, outcome)
+            if index > self._newest_applied:
+                self._newest_applied = index
+                for applied_first in hooks.applied_first:
+                    applied_first(index, outcome)
+        except Violation as violation:
+            self.violation = violation
+            raise
+
+    def tell_checkpointed(self, node: SimNode) -> None:
+        """Show the invariants a machine that has made or loaded a checkpoint."""
+        try:
+            for checkpointed in self._hooks.checkpointed:
+                checkpointed(node)
         except Violation as violation:
             self.violation = violation
             raise
@@ -185,8 +200,7 @@ class World:
     def watch(self, kinds: Iterable[type[Invariant]]) -> None:
         """Check these from now on."""
         self.invariants = [kind(self) for kind in kinds]
-        self._steppers = [one for one in self.invariants if _has(one, "stepped")]
-        self._appliers = [one for one in self.invariants if _has(one, "applied")]
+        self._hooks = _Hooks(self.invariants)
 
     def collect(self, engine: Engine) -> None:
         """Count the interesting states a process has been in before it goes."""
@@ -232,18 +246,20 @@ class World:
         while heap and heap[0][0] <= when:
             at, _, process, action, arguments = pop(heap)
             if process is not None:
-                if not process.takes(action, arguments):
+                if not process.runs:
+                    process.misses(action, arguments)
                     continue
                 self._digest = digest_of((self._digest, at))
             if at > self.now:  # noqa: PLR1730 - once per event: `max` costs twice as much
                 self.now = at
-            self.events += 1
             try:
                 action(*arguments)
                 while soon:
                     process, action, arguments = soon.popleft()
-                    if process.takes(action, arguments):
+                    if process.runs:
                         action(*arguments)
+                    else:
+                        process.misses(action, arguments)
             except Crashed as crash:
                 self.nodes[crash.node_id].crashed()
             except (DiskDamagedError, DiskFailedError) as error:
@@ -269,6 +285,23 @@ class World:
         return next((n for n in self.nodes if client_address(n) == address), None)
 
 
+class _Hooks:
+    """What the invariants of a world want to be told, without those who want nothing.
+
+    Attributes:
+        stepped: By what has moved, see `tests.simulation.invariants.rule`.
+    """
+
+    def __init__(self, invariants: Sequence[Invariant]) -> None:
+        self.stepped = [
+            [one.stepped for one in invariants if one.looks_at & what and _has(one, "stepped")]
+            for what in range(ANYTHING + 1)
+        ]
+        self.applied = [one.applied for one in invariants if _has(one, "applied")]
+        self.applied_first = [one.applied_first for one in invariants if _has(one, "applied_first")]
+        self.checkpointed = [one.checkpointed for one in invariants if _has(one, "checkpointed")]
+
+
 def _has(invariant: Invariant, hook: str) -> bool:
     """Whether it does anything there."""
-    return getattr(type(invariant), hook) is not getattr(type(invariant).__mro__[-2], hook)
+    return getattr(type(invariant), hook) is not getattr(Invariant, hook)

@@ -18,8 +18,9 @@ that nothing of a dead process can reach the data. `directory.disk` is the one t
 Durability: a batch is durable once a `sync` that began after its `write` has returned. Who
 decides how long a sync takes remembers `disk.sequence` when it begins and calls
 `disk.sync(that)` when it ends; power may be lost in between. A `replace` of a small file is
-durable when it returns, unless `replaces_are_synced` was taken away (a planted bug). What
-`overwrite` writes survives a kill; a power loss leaves it, takes it back or tears it.
+durable when it returns, and so is an `overwrite` that asks for it, unless `replaces_are_synced`
+was taken away (a planted bug). What another `overwrite` writes survives a kill; a power loss
+leaves it, takes it back or tears it.
 
 Faults, while the node runs or is down; each has an effect when it is met:
 
@@ -102,13 +103,18 @@ class SimDirectory:
         if self.replaces_are_synced:
             self._safe_files[name] = content
 
-    def overwrite(self, name: str, content: bytes) -> None:
+    def overwrite(
+        self, name: str, content: bytes, *, at_bytes: int = 0, durable: bool = False
+    ) -> None:
         if self._replace_fails:
             raise StartError(f"{self.path / name} cannot be used: Input/output error")
         room, old = self.disk.room_bytes, self._files.get(name, b"")
-        if room is not None and room < len(content) - len(old):
+        if room is not None and room < at_bytes + len(content) - len(old):
             raise DiskFullError(f"no space left on the disk of {self.path / name}: free some")
-        self._files[name] = content
+        new = old[:at_bytes] + content + old[at_bytes + len(content) :]
+        self._files[name] = new
+        if durable and self.replaces_are_synced:
+            self._safe_files[name] = new
 
     def quarantine_database(self) -> Path:
         self.quarantined.append(self.disk)

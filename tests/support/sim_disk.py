@@ -57,7 +57,9 @@ class SimDisk:
         self.room_bytes: int | None = None
         """Bytes left on the disk; None for more than enough."""
         self.condition = Condition(_PATH)
-        self.before_write: Callable[[], None] | None = None
+        self.before_write: Callable[[int], None] | None = None
+        self.around_write: Callable[[], None] | None = None
+        """Called just before and just after a batch is written; it may raise."""
         self._empty()
 
     def _empty(self) -> None:
@@ -99,6 +101,9 @@ class SimDisk:
         pending = self._pending
         if not pending:
             return None
+        around = self.around_write
+        if around is not None:
+            around()
         self._pending = []
         self._check(pending)
         batch = Batch(self.sequence + 1)
@@ -121,6 +126,8 @@ class SimDisk:
         self._log.append(batch)
         self._log_records += len(pending)
         self.sequence = batch.sequence
+        if around is not None:
+            around()
         return batch.sequence
 
     def _exchange(self, batch: Batch) -> None:
@@ -133,9 +140,9 @@ class SimDisk:
         self.condition.check()
         if self.room_bytes is None:
             return
-        if self.before_write is not None:
-            self.before_write()
         size = sum(len(key) + size_of(value) for _, key, value in pending)
+        if self.before_write is not None:
+            self.before_write(size)
         if size > self.room_bytes:
             raise self.condition.failed("write", Exception("No space left on device"))
         self.room_bytes -= size
@@ -363,7 +370,7 @@ class SimDisk:
         for name in self.families:
             self._content.setdefault(name, Family({}))
         self.condition = Condition(_PATH)
-        self.before_write = None
+        self.before_write = self.around_write = None
         self._sync_fails = False
         self._readers = []
         self._forget_process()

@@ -27,6 +27,7 @@ class Settings:
         servers: The cluster's addresses.
         namespace: Where the queues live.
         token: Proves who is asking.
+        ca: File with the certificate of the cluster's authority.
         output: How answers are shown.
         make_client: Makes the client in place of `tq.Client`; for tests.
     """
@@ -34,6 +35,7 @@ class Settings:
     servers: str = SERVERS_DEFAULT
     namespace: str = "default"
     token: str | None = None
+    ca: str | None = None
     output: OutputFormat = "table"
     make_client: Callable[[Settings], Any] | None = None
 
@@ -55,24 +57,38 @@ output_option = click.option(
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not authenticated, 5 conflict, "
-    "6 degraded, 7 no quorum or no leader, 8 timeout or unknown outcome.",
+    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not authenticated or not "
+    "allowed, 5 conflict, 6 degraded, 7 no quorum or no leader, 8 timeout or unknown outcome.",
 )
 @click.option(
     "--servers", envvar="TQ_SERVERS", default=SERVERS_DEFAULT, help="Addresses of the cluster."
 )
 @click.option("--namespace", envvar="TQ_NAMESPACE", default="default", help="Where the queues are.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    envvar="TQ_CA",
+    help="Certificate of the cluster's authority, where it speaks TLS; or TQ_CA.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="Holds the token that proves who is asking; or TQ_TOKEN_FILE, or TQ_TOKEN itself.",
+)
 @output_option
 @click.pass_context
-def cli(context: click.Context, servers: str, namespace: str) -> None:
+def cli(
+    context: click.Context, servers: str, namespace: str, ca: str | None, token_file: str | None
+) -> None:
     """Submit tasks to a tq cluster and look at it.
 
-    Data goes to stdout, words to stderr. A token is read from TQ_TOKEN.
+    Data goes to stdout, words to stderr.
     """
     settings = context.ensure_object(Settings)
     settings.servers = servers
     settings.namespace = namespace
-    settings.token = os.environ.get("TQ_TOKEN")
+    settings.ca = ca or None
+    settings.token = _token(token_file)
 
 
 @cli.command()
@@ -232,6 +248,21 @@ def cluster_remove(settings: Settings, *, node_id: int, timeout: str) -> None:
     )
 
 
+def _token(path: str | None) -> str | None:
+    if not path and not os.environ.get("TQ_TOKEN_FILE"):
+        return os.environ.get("TQ_TOKEN") or None
+    from tq.environment import (  # noqa: PLC0415 -- --help must not pay for it
+        read_token,
+        token_of_environment,
+    )
+    from tq.errors import ConfigError  # noqa: PLC0415 -- --help must not pay for it
+
+    try:
+        return read_token(path) if path else token_of_environment()
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _run(settings: Settings, use: Callable[[Any], Coroutine[Any, Any, int]]) -> None:
     """Give a client to a command and end the process with the exit code that fits."""
     import asyncio  # noqa: PLC0415 -- --help must not pay for it
@@ -258,7 +289,11 @@ def _client(settings: Settings) -> Any:  # noqa: ANN401 -- naming the type would
     from tq.client import Client  # noqa: PLC0415 -- --help must not pay for it
 
     return Client(
-        settings.servers, namespace=settings.namespace, token=settings.token, name="tq-admin"
+        settings.servers,
+        namespace=settings.namespace,
+        token=settings.token,
+        ca=settings.ca,
+        name="tq-admin",
     )
 
 

@@ -10,6 +10,7 @@ from tq.errors import (
     ChangeRefused,
     ConfigError,
     Conflict,
+    Forbidden,
     NotCancellable,
     NotFound,
     TaskTimeout,
@@ -41,6 +42,7 @@ class Exit(IntEnum):
 _BY_ERROR: Final[tuple[tuple[type[TqError], Exit], ...]] = (
     (NotFound, Exit.NOT_FOUND),
     (Unauthenticated, Exit.UNAUTHENTICATED),
+    (Forbidden, Exit.UNAUTHENTICATED),
     (Conflict, Exit.CONFLICT),
     (ChangeRefused, Exit.CONFLICT),
     (NotCancellable, Exit.CONFLICT),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.state import LEADER
-from tests.simulation.invariants.rule import Invariant
+from tests.simulation.invariants.rule import COMMIT, OFFICE, Invariant
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
@@ -21,11 +21,12 @@ class LeaderCompleteness(Invariant):
     """Committed is committed."""
 
     name = "leader completeness"
+    looks_at = OFFICE | COMMIT
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._committed: dict[int, tuple[int, bytes]] = {}
-        """Index -> term and entry, once any node takes it for committed."""
+        self._committed: dict[int, tuple[bytes, int, int]] = {}
+        """Index -> entry, index and term, once any node takes it for committed."""
         self._last: dict[int, int] = {}
         """Term -> largest index known as committed in it."""
         self._seen: dict[tuple[int, int], int] = {}
@@ -45,13 +46,14 @@ class LeaderCompleteness(Invariant):
         seen = self._seen.get(process, 0)
         if engine.commit_index <= seen:
             return
-        for index in range(max(seen, log.base_index) + 1, engine.commit_index + 1):
-            entry, _, of_term = log.entries[index - log.base_index]
-            known = self._committed.setdefault(index, (of_term, entry))
-            if known != (of_term, entry):
+        committed, entries, base = self._committed, log.entries, log.base_index
+        for index in range(max(seen, base) + 1, engine.commit_index + 1):
+            found = entries[index - base]
+            known = committed.setdefault(index, found)
+            if known != found:
                 self.fail(
-                    f"node {node_id} commits at {index} an entry of term {of_term}, "
-                    f"where one of term {known[0]} is committed"
+                    f"node {node_id} commits at {index} an entry of term {found[2]}, "
+                    f"where one of term {known[2]} is committed"
                 )
         self._seen[process] = engine.commit_index
         if engine.commit_index > self._last.get(term, 0):
@@ -64,7 +66,7 @@ class LeaderCompleteness(Invariant):
         last = max((at for term, at in self._last.items() if term < engine.term), default=0)
         if last <= log.base_index or last not in self._committed:
             return
-        if log.term_at(last) != self._committed[last][0]:
+        if log.term_at(last) != self._committed[last][2]:
             self.fail(
                 f"node {node.node_id} leads term {engine.term} without entry {last}, "
                 f"committed in an earlier term"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from tests.simulation.invariants.rule import Invariant
 
 if TYPE_CHECKING:
-    from statemachine import Outcome
     from tests.simulation.nodes import SimNode
     from tests.simulation.world import World
 
@@ -26,11 +25,7 @@ class EqualDigests(Invariant):
         self._chains: dict[int, bytes] = {}
         self._seen: dict[int, int] = {}
 
-    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome | None) -> None:
-        del index, entry, outcome
-        self._look(node)
-
-    def _look(self, node: SimNode) -> None:
+    def checkpointed(self, node: SimNode) -> None:
         at, chain = node.machine.digest_chain
         if self._seen.get(node.node_id) == at:
             return
@@ -43,7 +38,7 @@ class EqualDigests(Invariant):
         for node in self.world.nodes.values():
             if node.engine is None:
                 continue
-            self._look(node)
+            self.checkpointed(node)
             index = node.engine.applied_index
             digest = node.machine.digest()
             other = whole.setdefault(index, (node.node_id, digest))

@@ -70,7 +70,7 @@ class Policy(NamedTuple):
     retry_max: int
     lost_max: int
     attempts_max: int
-    """No caller saw more; an order with more explains nothing that one without does not."""
+    """What callers saw, and the lost leases that end a task of which nobody heard."""
     forgets: bool
     """Tasks that have ended are forgotten after a while; their ids are not."""
     ghosts: bool
@@ -275,7 +275,8 @@ def stories_of(
                 )
     for task_id, policy in policies.items():
         most = max(_attempt_in(step) for step in steps[task_id])
-        policies[task_id] = policy._replace(attempts_max=most + 1)
+        unheard = policy.lost_max + 1
+        policies[task_id] = policy._replace(attempts_max=most + unheard)
     return steps, policies
 
 

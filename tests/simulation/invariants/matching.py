@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.invariants.rule import Invariant
+from tests.simulation.invariants.rule import END, Invariant
 
 if TYPE_CHECKING:
     from cluster.engine import Engine
@@ -25,6 +25,7 @@ class LogMatching(Invariant):
     """Equal index and term, equal log up to there."""
 
     name = "log matching"
+    looks_at = END
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -40,9 +41,10 @@ class LogMatching(Invariant):
             return
         log = engine.log
         end, term = self._ends.get(node.node_id, (0, 0))
-        if log.last_index == end and log.last_term == term:
+        _, last_index, last_term = log.entries[-1]
+        if last_index == end and last_term == term:
             return
-        self._ends[node.node_id] = (log.last_index, log.last_term)
+        self._ends[node.node_id] = (last_index, last_term)
         # The old end is still there with its term, or what replaced it begins further back.
         first = end + 1 if log.term_at(end) == term else log.base_index + 1
         self._look(node.node_id, engine, max(first, log.base_index + 1))
@@ -62,9 +64,11 @@ class LogMatching(Invariant):
         before = entries[first - 1 - base][2]
         for at in range(first - base, len(entries)):
             entry, index, term = entries[at]
-            held = known.setdefault((index, term), (entry, before))
+            held = known.get((index, term))
+            if held is None:
+                known[index, term] = (entry, before)
             # The entry at the boundary may have lost its term with its record.
-            if held[0] != entry or (held[1] != before and at > 1):
+            elif held[0] != entry or (held[1] != before and at > 1):
                 self.fail(
                     f"node {node_id} holds another entry of index {index}, term {term} "
                     f"(terms before: {held[1]} and {before})"

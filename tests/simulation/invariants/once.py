@@ -14,7 +14,6 @@ from tests.simulation.invariants.rule import Invariant
 from tests.simulation.stories import CANCELLED, COMPLETED, DEAD_LETTER, GONE, Listener, TaskStory
 
 if TYPE_CHECKING:
-    from tests.simulation.nodes import SimNode
     from tests.simulation.world import World
 
 _AS_A_NEW_ID = frozenset({Code.QUEUE_FULL, Code.TOO_OLD, Code.TOO_NEW, Code.RATE_LIMITED})
@@ -30,7 +29,6 @@ class Once(Listener, Invariant):
         self._ledger = world.history.ledger
         self._ledger.listeners.append(self)
         self._finished: set[bytes] = set()
-        self._index = 0
 
     def submitted(self, story: TaskStory | None, task_id: bytes, reply: object) -> None:
         ledger = self._ledger
@@ -47,11 +45,7 @@ class Once(Listener, Invariant):
             if story is None and reply.code == Code.CONFLICT:
                 self.fail(f"the new task {task_id.hex()[:12]} is refused: {reply}")
 
-    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome | None) -> None:
-        del node, entry
-        if outcome is None or index <= self._index:
-            return
-        self._index = index
+    def applied_first(self, index: int, outcome: Outcome) -> None:
         for task_id in outcome.finished:
             if task_id in self._finished:
                 self.fail(f"task {task_id.hex()[:12]} ends a second time at {index}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.state import LEADER
-from tests.simulation.invariants.rule import Invariant
+from tests.simulation.invariants.rule import OFFICE, Invariant
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
@@ -20,6 +20,7 @@ class OneLeader(Invariant):
     """Election safety."""
 
     name = "one leader per term"
+    looks_at = OFFICE
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

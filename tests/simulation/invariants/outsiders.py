@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.state import FOLLOWER, LEADER
-from tests.simulation.invariants.rule import Invariant
+from tests.simulation.invariants.rule import COMMIT, MEMBERS, OFFICE, Invariant
 
 if TYPE_CHECKING:
     from cluster.engine import Engine
@@ -30,6 +30,7 @@ class Outsiders(Invariant):
     """Only voters count."""
 
     name = "only voters count"
+    looks_at = OFFICE | COMMIT | MEMBERS
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from tests.simulation.violation import Violation
 
@@ -11,15 +11,27 @@ if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
     from tests.simulation.world import World
 
+OFFICE: Final = 1
+"""Term or role moved."""
+COMMIT: Final = 2
+"""The commit index moved."""
+END: Final = 4
+"""The last entry of the log is another one."""
+MEMBERS: Final = 8
+"""Another configuration is in force."""
+ANYTHING: Final = OFFICE | COMMIT | END | MEMBERS
+
 
 class Invariant:
     """Something that must hold in every world. Each hook may be left as it is.
 
     Attributes:
         name: Short, for the report.
+        looks_at: What must have moved for `stepped` to be called; it may be called more often.
     """
 
     name = ""
+    looks_at = ANYTHING
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -31,10 +43,16 @@ class Invariant:
         """The node's process is gone; its engine is still to be seen."""
 
     def stepped(self, node: SimNode) -> None:
-        """Role, term, commit index or last index of the node changed."""
+        """Something of what it looks at has moved, or a node without its memory has."""
 
-    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome | None) -> None:
-        """The node's machine took in an entry; no-ops have no outcome, and may come late."""
+    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome) -> None:
+        """The node's machine took in an entry; it sees no no-ops and no configurations."""
+
+    def applied_first(self, index: int, outcome: Outcome) -> None:
+        """The first of all machines took in an entry, and all others were told of it."""
+
+    def checkpointed(self, node: SimNode) -> None:
+        """The node's machine has another checkpoint than before."""
 
     def sampled(self) -> None:
         """A second passed."""

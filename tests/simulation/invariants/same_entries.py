@@ -31,9 +31,7 @@ class SameEntries(Invariant):
         """Node -> life and the last index applied in it."""
         self._ledger = world.history.ledger
 
-    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome | None) -> None:
-        if outcome is None:
-            return
+    def applied(self, node: SimNode, index: int, entry: bytes, outcome: Outcome) -> None:
         life, before = self._at.get(node.node_id, (0, 0))
         if life == node.life and index <= before:
             self.fail(f"node {node.node_id} applies {index} after {before}")

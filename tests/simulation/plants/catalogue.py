@@ -55,7 +55,7 @@ _TAILS: Final[dict[str, Any]] = {
 }
 _SNAPSHOTS: Final[dict[str, Any]] = {
     **_TAILS,
-    "checkpoint_entries": 100,
+    "checkpoint_entries": 40,
     "timing": {"log_tail_bytes": 0, "chunk_max_bytes": 2000},
 }
 _DARK: Final[dict[str, Any]] = {
@@ -106,7 +106,7 @@ CONSENSUS: Final = (
         consensus.SplitsCheckpoint,
         "H4a",
         _EAGER,
-        **{**_DARK, "kinds": ("outage", "power"), "timing": {"log_tail_bytes": 0}},
+        **{**_DARK, "kinds": ("outage", "power"), "timing": {"log_tail_bytes": 0}, "burst": 1},
     ),
     _engine(consensus.ReadsAtOnce, "H5b P7", **_LONG_IN_OFFICE),
     _engine(consensus.ReadsBeforeItsNoOp, "H5b P7", **_LEADERS),
@@ -172,7 +172,7 @@ _CHANGES: Final[dict[str, Any]] = {
 
 MEMBERS: Final = (
     _engine(members.ManyAtOnce, "H8a", **_CHANGES),
-    _engine(members.Hasty, "H8a", **_CHANGES),
+    _engine(members.Hasty, "H8a", **_CHANGES, sync_s=0.05),
     _engine(members.CountsLearners, "H8d", **_CHANGES),
     _engine(members.StandsAsLearner, "H8d", **_CHANGES),
     _engine(members.RemovesItself, "H8c", **_CHANGES),
@@ -181,14 +181,14 @@ MEMBERS: Final = (
         members.ForgetsTheMembers,
         "H8f",
         **{**_CHANGES, "operations_per_s": 40.0},
-        checkpoint_entries=100,
+        checkpoint_entries=40,
         timing={"log_tail_bytes": 0, "chunk_max_bytes": 2000},
     ),
     _engine(
         members.SendsTheLatest,
         "H8f",
         **{**_CHANGES, "operations_per_s": 40.0},
-        checkpoint_entries=100,
+        checkpoint_entries=40,
         timing={"log_tail_bytes": 0, "chunk_max_bytes": 2000},
     ),
 )
@@ -243,7 +243,7 @@ QUEUE: Final = (
         queue.leaves_stubs_out,
         retention_ms=5000,
         compaction_s=1.0,
-        checkpoint_entries=100,
+        checkpoint_entries=40,
     ),
     _machine("LosesWithoutCharge", "budgets", (State, "lose"), queue.loses_without_charge),
     _machine(
@@ -252,7 +252,7 @@ QUEUE: Final = (
         (machine, "restore_tasks"),
         queue.rebuilds_lines_backwards,
         kinds=("kill",),
-        checkpoint_entries=100,
+        checkpoint_entries=40,
     ),
     Plant(
         "ReadsTheClockInApply",

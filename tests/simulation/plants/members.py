@@ -57,7 +57,6 @@ class SendsTheLatest(Engine):
     """A snapshot carries the configuration in force, whatever its index."""
 
     def send_chunks(self, follower: Follower, outgoing: Outgoing) -> None:
-        outgoing.configuration_index = self.log.configuration_index
         outgoing.configuration = self.log.configuration.to_bytes()
         super().send_chunks(follower, outgoing)
 

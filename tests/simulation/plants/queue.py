@@ -6,7 +6,6 @@ alone; `tests.simulation.plants.catalogue` says which place.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -104,7 +103,7 @@ def rebuilds_lines_backwards(state: State, records: Iterable[tuple[str, bytes, b
     _restore(state, records)
     for queue in state.queues.values():
         for line in queue._lines.values():  # as restoring finds them
-            line.arrived = OrderedDict(reversed(line.arrived.items()))
+            line.arrived.reverse()
 
 
 class EagerMachine(Machine):

@@ -62,6 +62,22 @@ def test_keys_are_for_their_owner_and_nothing_is_overwritten(tmp_path: Path) -> 
     assert {path: path.read_bytes() for path in (tmp_path / "ca").iterdir()} == before
 
 
+def test_without_an_authority_the_text_says_how_to_make_one(tmp_path: Path) -> None:
+    nowhere = tmp_path / "ca"
+    text = rf"no authority in {nowhere}: .*'tq-node certificates authority {nowhere}'$"
+    with pytest.raises(CertificateError, match=text):
+        issue(nowhere, 1, days=10, now=today())
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize("missing", ["ca.pem", "ca.key"])
+def test_half_an_authority_is_not_taken_for_none(tmp_path: Path, missing: str) -> None:
+    make_authority(tmp_path, now=today())
+    (tmp_path / missing).unlink()
+    with pytest.raises(CertificateError, match=rf"/{missing} is missing, half of the authority"):
+        issue(tmp_path, 1, days=10, now=today())
+
+
 def test_a_certificate_bears_its_addresses_and_its_days(tmp_path: Path) -> None:
     make_authority(tmp_path, now=today())
     files = issue(tmp_path, 4, addresses=["node4.example", "::1"], days=10, now=today())

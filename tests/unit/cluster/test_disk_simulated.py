@@ -16,7 +16,7 @@ from cluster.faults import (
 )
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
-from cluster.watermark import HIGH_WATER_FILE, NOTE_FILE, HighWater, newer
+from cluster.watermark import COPY_BYTES, HIGH_WATER_FILE, NOTE_FILE, newer, read_mark
 from tests.support.sim_directory import SimDirectory
 from tests.support.sim_disk import SimDisk
 
@@ -157,13 +157,13 @@ def test_a_power_cut_keeps_loses_or_tears_a_note_and_never_the_mark() -> None:
         made.lose_power(random.Random(seed))
         assert made.read(HIGH_WATER_FILE) == mark
         left = made.read(NOTE_FILE)
-        counts = newer(HighWater.from_bytes(mark), left)
+        counts = newer(read_mark(mark), left)
         if left == note:
             found.add("kept")
             assert counts.sequence == last
         else:
             found.add("torn" if left else "lost")
-            assert counts == HighWater.from_bytes(mark)
+            assert counts == read_mark(mark)
         storage = open_storage(made)
         assert not storage.amnesiac, "nothing was damaged"
         assert held(made.disk) == list(range(10))
@@ -280,9 +280,19 @@ def test_a_flip_in_a_small_file_is_noticed(directory: SimDirectory) -> None:
         storage.close()
     assert outcomes == {
         ("refused", "identity"),
-        ("amnesiac", HIGH_WATER_FILE),
+        ("unnoticed", HIGH_WATER_FILE),  # there is another copy in it
         ("unnoticed", NOTE_FILE),  # it looks like one that a power cut tore: the mark counts
     }
+
+
+def test_a_mark_without_a_whole_copy_is_noticed(directory: SimDirectory) -> None:
+    content = bytearray(directory.read(HIGH_WATER_FILE) or b"")
+    for copy in (0, 1):
+        content[copy * COPY_BYTES + 10] ^= 1
+        directory.replace(HIGH_WATER_FILE, bytes(content))
+        storage = open_storage(directory)
+        assert storage.amnesiac is (copy == 1)
+        storage.close()
 
 
 def test_a_failed_sync_ends_the_process_and_not_the_data(directory: SimDirectory) -> None:
@@ -309,7 +319,8 @@ def test_a_full_disk_refuses_writes_and_openings_until_there_is_room(
     with pytest.raises(DiskFailedError):
         write(directory.disk, 3)
     with pytest.raises(DiskFullError):
-        storage.write_mark(storage.mark())
+        storage.mark_diverged("a story" * 100)
+    storage.write_mark(storage.mark())
     directory.kill()
     with pytest.raises(DiskFullError):
         open_storage(directory)

@@ -210,6 +210,26 @@ class TrustsFamilies(Engine):
         return True
 
 
+def members_of_a_later_entry_halt_nobody(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine)
+    for number in (0, 1):
+        chunk = _chunk(5, 9, 5, done=bool(number), number=number)._replace(configuration_index=10)
+        bench.step(2, Received(1, chunk))
+    assert bench.halted == {}
+    assert bench.engines[2].snapshots_installed == 0
+    sent = [message for _, message in bench.last.messages]
+    (reply,) = [*sent, *(message for _, _, message in bench.last.held)]
+    assert isinstance(reply, SnapshotReply)
+    assert (reply.number, reply.next_index) == (0, 0)
+
+
+class TrustsMembers(Engine):
+    """A snapshot may bring a configuration from beyond its end."""
+
+    def agrees_with_itself(self, peer: int, message: SnapshotChunk) -> bool:
+        return True
+
+
 def snapshot_that_nobody_takes_lets_go_of_its_view(engine: type[Engine]) -> None:
     bench = _behind(engine)
     bench.heal()
@@ -300,6 +320,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (install_keeps_a_log_that_continues_the_snapshot, DropsSuffix),
     (install_drops_a_log_that_contradicts_the_snapshot, plants.KeepsWrongSuffix),
     (family_nobody_knows_halts_nobody, TrustsFamilies),
+    (members_of_a_later_entry_halt_nobody, TrustsMembers),
     (snapshot_that_nobody_takes_lets_go_of_its_view, WaitsForEver),
     (answer_to_a_chunk_never_sent_opens_no_flood, BelievesChunkNumbers),
     (snapshot_chunks_are_paced_by_answers, SendsAllChunks),

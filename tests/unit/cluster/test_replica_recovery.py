@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster import syncer
+from cluster import sync_queue, syncer
 from cluster.disk import RocksDisk
 from cluster.faults import (
     DirectoryInUseError,
@@ -23,7 +23,7 @@ from cluster.faults import (
 from cluster.identity import Identity
 from cluster.messages import Message, PreVote
 from cluster.recovery import Storage
-from cluster.watermark import NOTE_FILE, HighWater
+from cluster.watermark import NOTE_FILE, HighWater, read_mark
 from tests.support.peer_counter import FAMILY, Cluster, Member
 from tests.support.ports import free_ports
 
@@ -118,7 +118,7 @@ async def test_a_damaged_log_below_the_mark_makes_an_amnesiac(make_cluster: Make
 async def test_a_flip_in_the_last_batch_of_a_killed_node_makes_an_amnesiac(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syncer, "MARK_INTERVAL_S", 1000.0)  # no mark comes to its help
+    monkeypatch.setattr(sync_queue, "MARK_INTERVAL_S", 1000.0)  # no mark comes to its help
     cluster = make_cluster(checkpoint_every=1000)
     await cluster.start()
     await cluster.submit(30)
@@ -130,7 +130,7 @@ async def test_a_flip_in_the_last_batch_of_a_killed_node_makes_an_amnesiac(
         return HighWater.from_bytes((damaged.directory / NOTE_FILE).read_bytes()).sequence
 
     await cluster.until(lambda: noted() == disk.sequence, "a note of the last batch")
-    marked = HighWater.from_bytes((damaged.directory / "high_water").read_bytes())
+    marked = read_mark((damaged.directory / "high_water").read_bytes())
     assert marked.sequence < noted(), "the mark is late"
     live = max((damaged.directory / "db").glob("*.log"), key=lambda file: file.stat().st_size)
     copy = damaged.directory.with_name("copy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.directory import DataDirectory
-from cluster.faults import DiskFailedError, DiskFullError
+from cluster.faults import DiskFailedError, DiskFullError, StartError
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
 from cluster.space import LOOK_INTERVAL_S, Room, SpaceKeeper, SpaceLimits, SpaceWatch
@@ -139,9 +141,12 @@ def directory() -> SimDirectory:
     return made
 
 
-def test_ballast_goes_before_a_write_would_fail_between_two_looks(directory: SimDirectory) -> None:
+@pytest.mark.parametrize("free_mib", [1_000, 20_000])
+def test_ballast_goes_before_a_write_would_fail_between_two_looks(
+    directory: SimDirectory, free_mib: int
+) -> None:
     storage = open_storage(directory)
-    directory.fill(1000 * MIB)
+    directory.fill(free_mib * MIB)
     storage.space.tick(100.0)
     directory.fill(5)
     write(storage, 10)
@@ -153,6 +158,120 @@ def test_ballast_goes_before_a_write_would_fail_between_two_looks(directory: Sim
         storage.space.tick(float(second))
     assert not is_low(storage)
     assert directory.ballast_bytes == LIMITS.ballast_bytes
+
+
+def test_ballast_goes_before_a_write_that_would_take_the_reserve(directory: SimDirectory) -> None:
+    storage = open_storage(directory)
+    directory.fill(60 * MIB)
+    write(storage, 9 * MIB)
+    assert directory.ballast_bytes == LIMITS.ballast_bytes
+    write(storage, 2 * MIB)
+    assert directory.ballast_bytes == 0
+
+
+def test_ballast_goes_at_the_next_tick_of_a_node_that_writes_nothing(
+    directory: SimDirectory,
+) -> None:
+    storage = open_storage(directory)
+    storage.space.tick(100.0)
+    directory.fill(0)
+    storage.space.tick(100.0 + LOOK_INTERVAL_S / 50)
+    assert directory.ballast_bytes == 0
+
+
+class Reluctant(SimDirectory):
+    """No small file finds room in it while the ballast is there, once it is full."""
+
+    full = False
+
+    def replace(self, name: str, content: bytes) -> None:
+        self._refuse()
+        super().replace(name, content)
+
+    def overwrite(
+        self, name: str, content: bytes, *, at_bytes: int = 0, durable: bool = False
+    ) -> None:
+        self._refuse()
+        super().overwrite(name, content, at_bytes=at_bytes, durable=durable)
+
+    def _refuse(self) -> None:
+        if self.full and self.ballast_bytes:
+            raise DiskFullError("no space left on the disk of data: free some")
+
+
+SMALL_WRITES: dict[str, Callable[[Storage], object]] = {
+    "mark": lambda storage: storage.write_mark(storage.mark()),
+    "note": lambda storage: storage.write_note(storage.mark(), 1),
+    "identity": lambda storage: storage.record(replace(storage.identity, cluster_id=bytes(16))),
+    "voters": lambda storage: storage.note_voters((1, 2, 3)),
+    "diverged": lambda storage: storage.mark_diverged("a story"),
+    "amnesia": lambda storage: storage.forget("a story"),
+}
+
+
+@pytest.fixture
+def reluctant() -> tuple[Reluctant, Storage]:
+    directory = Reluctant(FAMILIES)
+    storage = open_storage(directory)
+    storage.record(replace(storage.identity, state=BootstrapState.BOOTSTRAPPED))
+    for second in range(10):
+        storage.space.tick(float(second))
+    assert directory.ballast_bytes == LIMITS.ballast_bytes
+    directory.full = True
+    return directory, storage
+
+
+@pytest.mark.parametrize("name", SMALL_WRITES)
+def test_a_small_file_that_finds_no_room_is_written_where_the_ballast_was(
+    reluctant: tuple[Reluctant, Storage], name: str
+) -> None:
+    directory, storage = reluctant
+    SMALL_WRITES[name](storage)
+    assert directory.ballast_bytes == 0
+
+
+@pytest.mark.parametrize("name", ["mark", "note"])
+def test_a_thread_that_finds_no_room_waits_for_the_ballast_another_one_is_giving_up(
+    reluctant: tuple[Reluctant, Storage], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look gave the ballast up, and the mark failed while the file was being removed."""
+    directory, storage = reluctant
+    resize = directory.resize_ballast
+    with ThreadPoolExecutor(1) as thread:
+        writing: list[Future[object]] = []
+
+        def remove_slowly(size_bytes: int) -> None:
+            if not writing:
+                writing.append(thread.submit(SMALL_WRITES[name], storage))
+                wait(writing, timeout=0.3)  # too short a time for nothing but a failure
+            resize(size_bytes)
+
+        monkeypatch.setattr(directory, "resize_ballast", remove_slowly)
+        directory.fill(0)
+        storage.space.look()
+        writing[0].result(timeout=20)
+
+
+def test_ballast_that_cannot_be_given_up_counts_as_there_and_is_said_once(
+    reluctant: tuple[Reluctant, Storage],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    directory, storage = reluctant
+
+    def refuse(_size_bytes: int) -> None:
+        raise StartError("no permission")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "resize_ballast", refuse)
+        directory.fill(0)
+        for _ in range(5):
+            storage.space.before_write(1)
+    assert [record.getMessage() for record in caplog.records].count(
+        "the room on the disk cannot be kept: no permission"
+    ) == 1
+    storage.space.before_write(1)
+    assert directory.ballast_bytes == 0
 
 
 def test_without_ballast_a_write_that_finds_no_room_fails(directory: SimDirectory) -> None:

@@ -15,7 +15,7 @@ from cluster.disk import RocksDisk
 from cluster.faults import DiskDamagedError, ForeignDirectoryError, StartError
 from cluster.identity import BootstrapState
 from cluster.recovery import Storage
-from cluster.watermark import NOTE_FILE, HighWater, newer
+from cluster.watermark import NOTE_FILE, HighWater, newer, read_mark
 
 ID = bytes(range(16))
 VOTERS = (1, 2, 3)
@@ -46,7 +46,7 @@ def test_a_start_counts_up_and_moves_the_mark_to_what_it_found(tmp_path: Path) -
     storage = open_storage(tmp_path)
     assert storage.identity.incarnation == 2
     assert not storage.amnesiac
-    assert HighWater.from_bytes((tmp_path / "high_water").read_bytes()) == HighWater(2, 5)
+    assert read_mark((tmp_path / "high_water").read_bytes()) == HighWater(2, 5)
     storage.close()
 
 
@@ -228,7 +228,7 @@ def test_an_amnesia_flag_that_is_lost_again_shows(tmp_path: Path) -> None:
     bootstrapped(tmp_path)
     storage = open_storage(tmp_path)
     storage.forget("a story")
-    mark = HighWater.from_bytes((tmp_path / "high_water").read_bytes())
+    mark = read_mark((tmp_path / "high_water").read_bytes())
     assert mark.sequence == storage.disk.sequence
     storage.close()
 

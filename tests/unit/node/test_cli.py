@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
 import re
 import resource
-import socket
 import subprocess
 import sys
 import types
@@ -18,11 +16,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from node import cli
+from node import cli, healthcheck
 from node.addresses import Address
 from node.config import Config
 from node.config_load import load
-from node.http import HttpListener, Views
+from node.healthcheck import Target
 from node.version import version
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -279,58 +277,28 @@ def test_the_version_is_printed(run: Run) -> None:
     assert (0, f"tq-node {version()}\n", "") == run("version")
 
 
-def views(*, tick_age_s: float) -> Views:
-    return Views(
-        tick_age_s=lambda: tick_age_s,
-        raft=lambda: None,
-        is_stopping=lambda: False,
-        status=dict,
-        metrics=lambda _: (b"", "text/plain"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("tick_age_s", "said"), [(0.0, ""), (9.0, "[+]loop ok; [-]raft has not ticked for 9.0 s")]
-)
-async def test_a_healthcheck_repeats_what_livez_says(tick_age_s: float, said: str) -> None:
-    listener = HttpListener(views(tick_age_s=tick_age_s))
-    address = await listener.start(Address("127.0.0.1", 0))
-
-    assert said == await asyncio.to_thread(cli.ask_livez, address)
-
-    await listener.stop()
-
-
-def test_a_healthcheck_of_nobody_fails(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    code, out, err = run("healthcheck", "--http", f"127.0.0.1:{port}")
-
-    assert (1, "") == (code, out)
-    assert err == f"tq-node: 127.0.0.1:{port}: not reachable: Connection refused\n"
-
-
-def test_a_healthcheck_does_not_wait_for_ever() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = Address("127.0.0.1", silent.getsockname()[1])
-
-        assert cli.ask_livez(address, timeout_s=0.05) == "no answer within 0.05 s"
-
-
 def test_a_healthcheck_asks_the_configured_address(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Address] = []
+    asked: list[tuple[Target, str]] = []
 
-    def livez(address: Address) -> str:
-        asked.append(address)
+    def ask(target: Target, path: str) -> str:
+        asked.append((target, path))
         return ""
 
-    monkeypatch.setattr(cli, "ask_livez", livez)
+    monkeypatch.setattr(healthcheck, "ask", ask)
     monkeypatch.setenv("TQ_API__PORT", "9")
-
     assert (0, "ok\n", "") == run("healthcheck")
-    assert [Address("127.0.0.1", 9)] == asked
+    for name, value in (
+        ("TQ_API__HOST", "0.0.0.0"),
+        ("TQ_API__TLS", "certificate=c,key=k"),
+        ("TQ_AUTH__TOKENS_FILE", "t"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert (0, "ok\n", "") == run("healthcheck", "--ready")
+
+    address = Address("127.0.0.1", 9)
+    assert [(Target(address), "/livez"), (Target(address, tls=True), "/readyz")] == asked
 
 
 def test_a_healthcheck_of_a_wrong_address_is_bad_usage(run: Run) -> None:
@@ -370,7 +338,7 @@ def test_a_reader_that_left_early_causes_no_traceback() -> None:
 
 CLOSED_STREAMS = """
 import os, sys, types
-from node import cli
+from node import cli, healthcheck
 
 async def serve(config):
     return sum(os.readlink(f"/proc/self/fd/{n}") != "/dev/null" for n in (0, 1, 2))

@@ -75,19 +75,71 @@ def test_port_zero_may_be_used_twice() -> None:
     assert loaded(broker__port="0", api__port="0").config.broker.port == 0
 
 
+PORT_TLS = "certificate=node-1.pem,key=node-1.key"
+
+
 @pytest.mark.parametrize(
-    ("values", "place"),
+    ("values", "place", "lacks_tls", "lacks_tokens"),
     [
-        ({"broker__host": "0.0.0.0"}, "flag --host: broker.host"),
-        ({"api__host": "::"}, "flag --host: api.host"),
-        ({"api__host": "my-host"}, "flag --host: api.host"),
+        ({"broker__host": "10.0.0.1"}, "flag --host: broker.host", True, True),
+        ({"api__host": "::"}, "flag --host: api.host", True, True),
+        ({"api__host": "my-host"}, "flag --host: api.host", True, True),
+        (
+            {"broker__host": "10.0.0.1", "broker__tls": PORT_TLS},
+            "flag --host: broker.host",
+            False,
+            True,
+        ),
+        (
+            {"broker__host": "10.0.0.1", "auth__tokens_file": "t"},
+            "flag --host: broker.host",
+            True,
+            False,
+        ),
+        (
+            {"api__host": "10.0.0.1", "auth__tokens_file": "t", "broker__tls": PORT_TLS},
+            "flag --host: api.host",
+            True,
+            False,
+        ),
     ],
 )
-def test_a_listener_beyond_loopback_is_refused(values: dict[str, str], place: str) -> None:
+def test_a_listener_beyond_loopback_needs_tls_and_tokens(
+    values: dict[str, str], place: str, *, lacks_tls: bool, lacks_tokens: bool
+) -> None:
     (found,) = problems(**values)
 
-    assert found.startswith(f"{place}: this node would listen on ")
-    assert "neither TLS nor authentication" in found
+    assert found.startswith(f"{place}: the ")
+    assert "which other machines may reach; that needs " in found
+    assert lacks_tls is ("'tq-node certificates issue DIR --id 1 --address HOST' makes" in found)
+    assert lacks_tokens is ("'tq-node tokens new PRINCIPAL --file FILE' makes one" in found)
+
+
+def test_with_tls_and_tokens_both_ports_may_be_reached_from_elsewhere() -> None:
+    config = loaded(
+        broker__host="10.0.0.1",
+        api__host="0.0.0.0",
+        broker__tls=PORT_TLS,
+        api__tls=PORT_TLS,
+        auth__tokens_file="tokens",
+    ).config
+    assert str(config.broker.tls) == PORT_TLS
+    assert config.auth.tokens_file == Path("tokens")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_listener_on_every_address_says_which_one_clients_are_told(host: str) -> None:
+    values = {"broker__host": host, "broker__tls": PORT_TLS, "auth__tokens_file": "tokens"}
+    (found,) = problems(**values)
+    assert found.startswith(f"flag --host: broker.host: is {host}, every address of this host")
+    assert "set broker.advertised_address" in found
+    loaded(**values, broker__advertised_address="tq-1:7401")
+
+
+def test_on_loopback_neither_tls_nor_tokens_are_needed_and_both_are_allowed() -> None:
+    loaded(broker__tls=PORT_TLS)
+    loaded(auth__tokens_file="tokens")
+    loaded(api__host="::1", broker__host="127.9.9.9")
 
 
 TLS = "ca=ca.pem,certificate=node-1.pem,key=node-1.key"
@@ -152,12 +204,6 @@ def test_files_of_certificates_may_be_a_mapping(tmp_path: Path) -> None:
         load(path, environment={})
     environment = {"TQ_RAFT__TLS": TLS}
     assert str(load(environment=environment).config.raft.tls) == TLS
-
-
-def test_authentication_cannot_be_asked_for_while_there_is_none() -> None:
-    (found,) = problems(auth__enabled="true")
-
-    assert found.startswith("flag --enabled: auth.enabled: this version has no authentication")
 
 
 def test_the_election_timeout_leaves_room_for_heartbeats() -> None:

@@ -147,6 +147,15 @@ async def test_the_transfer_waits_for_what_is_under_way(world: World) -> None:
     assert seen == [True]
 
 
+async def test_a_leader_whom_everyone_has_left_does_not_wait_for_a_successor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "PATIENCE_S", (600.0, 600.0))
+    async with asyncio.timeout(10):
+        await handover.hand_over(world.broker, lambda: None, log=a_log(), is_alone=lambda: True)
+    assert not world.broker.has_handed_over
+
+
 async def test_a_transfer_that_fails_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

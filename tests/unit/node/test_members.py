@@ -9,8 +9,10 @@ from typing import Any, get_args
 import pytest
 
 from cluster.configuration import AddLearner, Change, ChangeRefusal, Promote, Remove
+from cluster.inquiry import Finding
 from node.addresses import Address
 from node.config import Config, Persistence, Raft
+from node.lookout import Seen
 from node.members import Members
 from node.settings import replica_config, unreachable
 from tests.unit.node.world import Client, World
@@ -127,13 +129,30 @@ def test_a_closed_connection_is_not_answered(world: World, client: Client) -> No
     assert client.answers() == []
 
 
-def members_of(known: dict[int, tuple[str, int]], reachable: str = "") -> tuple[World, Client]:
+class Lookout:
+    """Says what it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[AddLearner, Seen]] = []
+
+    def look(self, change: AddLearner, seen: Seen) -> None:
+        self.looks.append((change, seen))
+
+    def see(self, finding: Finding | None) -> None:
+        _, seen = self.looks.pop()
+        seen(finding)
+
+
+def members_of(
+    known: dict[int, tuple[str, int]], reachable: str = "", lookout: Lookout | None = None
+) -> tuple[World, Client]:
     world = World()
     members = Members(
         world.consensus.change_members,
         answers=world.broker._answers,
         peer_addresses=lambda: known,
         reachable=lambda _: reachable,
+        look=(lookout or Lookout()).look,
     )
     world.broker._members = members
     world.broker.dispatcher._leader_only[CHANGE] = members.change
@@ -154,6 +173,51 @@ def test_an_address_that_no_peer_could_reach_is_refused_at_the_door() -> None:
     world, client = members_of({}, "nobody gets there")
     assert client.nack(CHANGE, "add", 4, AT)[:2] == ["BAD_REQUEST", "nobody gets there"]
     assert world.consensus.changes == []
+
+
+def test_a_node_is_added_once_it_was_seen_to_wait_and_not_before() -> None:
+    lookout = Lookout()
+    world, client = members_of({}, lookout=lookout)
+    rid = client.send(CHANGE, "add", 4, AT)
+    assert [change for change, _ in lookout.looks] == [AddLearner(4, ("127.0.0.1", 7430))]
+    assert world.consensus.changes == []
+    lookout.see(None)
+    world.broker.change_done(asked(world)[1], 57, None)
+    assert client.answers() == [(Type.ACK, [rid, 57])]
+
+
+@pytest.mark.parametrize(("may_pass", "retry_after_ms"), [(True, 1000), (False, None)])
+def test_a_node_that_is_not_where_it_should_be_is_not_added(
+    may_pass: bool, retry_after_ms: int | None
+) -> None:
+    lookout = Lookout()
+    world, client = members_of({}, lookout=lookout)
+    rid = client.send(CHANGE, "add", 4, AT)
+    lookout.see(Finding("what stands in the way", may_pass))
+    assert client.answers() == [
+        (Type.NACK, [rid, "NOT_WAITING", "what stands in the way", retry_after_ms])
+    ]
+    assert world.consensus.changes == []
+
+
+def test_one_address_is_looked_at_at_a_time() -> None:
+    lookout = Lookout()
+    world, client = members_of({}, lookout=lookout)
+    client.send(CHANGE, "add", 4, AT)
+    assert client.nack(CHANGE, "add", 5, "127.0.0.1:7440")[0] == "CHANGE_UNDER_WAY"
+    client.close()
+    lookout.see(Finding("for nobody", may_pass=True))
+    again = world.client()
+    again.send(CHANGE, "add", 5, "127.0.0.1:7440")
+    assert [change.node_id for change, _ in lookout.looks] == [5]
+
+
+def test_promotions_removals_and_members_are_not_looked_at() -> None:
+    lookout = Lookout()
+    world, client = members_of({4: ("127.0.0.1", 7430)}, lookout=lookout)
+    for fields in (("promote", 4, ""), ("remove", 4, ""), ("add", 4, AT)):
+        client.send(CHANGE, *fields)
+    assert (len(world.consensus.changes), lookout.looks) == (3, [])
 
 
 # What the configuration says of it.

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.checkup import Alarms
 from cluster.refusals import Reason
+from node.gate import REASONS
 from node.metrics import (
     DEFINITIONS,
     OUTCOMES,
@@ -114,9 +115,11 @@ def test_refusals_clocks_and_states_are_told_once_there_are_peers() -> None:
     assert node.value("tq_peer_refusals_total", reason="certificate") is None
 
 
-def test_every_reason_of_a_refusal_is_documented() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8").partition("## Why a peer is refused")[2]
-    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [str(reason) for reason in Reason]
+@pytest.mark.parametrize(("who", "reasons"), [("peer", tuple(Reason)), ("client", REASONS)])
+def test_every_reason_of_a_refusal_is_documented(who: str, reasons: tuple[str, ...]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8").partition(f"## Why a {who} is refused")[2]
+    rows = re.findall(r"^\| `(\w+)` \|", text.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(rows) == sorted(str(reason) for reason in reasons)
 
 
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:

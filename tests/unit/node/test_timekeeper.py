@@ -60,11 +60,11 @@ def test_time_is_advanced_when_the_next_timer_is_due_and_once_at_a_time() -> Non
     machine.due_ms = 5000
     keeper = a_timekeeper(machine)
 
-    assert keeper.poll(now_s=1.0, wall_ms=4999) == []
-    assert keeper.poll(now_s=1.0, wall_ms=5000) == [Advance()]
-    assert keeper.poll(now_s=1.0, wall_ms=5001) == []
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 4999) == []
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 5000) == [Advance()]
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 5001) == []
     keeper.settled(Advance())
-    assert keeper.poll(now_s=1.0, wall_ms=5002) == [Advance()]
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 5002) == [Advance()]
 
 
 def test_time_is_advanced_again_while_an_entry_leaves_due_timers() -> None:
@@ -72,9 +72,9 @@ def test_time_is_advanced_again_while_an_entry_leaves_due_timers() -> None:
     keeper = a_timekeeper(machine)
     keeper.advance_due()
 
-    assert keeper.poll(now_s=1.0, wall_ms=0) == [Advance()]
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 0) == [Advance()]
     keeper.settled(Advance())
-    assert keeper.poll(now_s=1.0, wall_ms=0) == []
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 0) == []
 
 
 def test_a_timer_that_log_time_has_reached_is_due_whatever_the_clock_says() -> None:
@@ -82,29 +82,29 @@ def test_a_timer_that_log_time_has_reached_is_due_whatever_the_clock_says() -> N
     machine.log_time_ms = machine.due_ms = 9000
     keeper = a_timekeeper(machine)
 
-    assert keeper.poll(now_s=1.0, wall_ms=5) == [Advance()]
+    assert keeper.poll(now_s=1.0, wall_ms=lambda: 5) == [Advance()]
 
 
 def test_records_retire_in_bounded_steps_until_none_is_left() -> None:
     machine = StubMachine()
     machine.archive = 2500
     keeper = a_timekeeper(machine, compaction_s=60.0)
-    assert keeper.poll(now_s=0.0, wall_ms=0) == []
-    assert keeper.poll(now_s=59.0, wall_ms=0) == []
+    assert keeper.poll(now_s=0.0, wall_ms=lambda: 0) == []
+    assert keeper.poll(now_s=59.0, wall_ms=lambda: 0) == []
 
     sizes = []
     for _ in range(4):
-        for command in keeper.poll(now_s=60.0, wall_ms=0):
+        for command in keeper.poll(now_s=60.0, wall_ms=lambda: 0):
             assert isinstance(command, Retire)
             sizes.append(len(command.task_ids))
-            assert keeper.poll(now_s=60.0, wall_ms=0) == [], "one at a time"
+            assert keeper.poll(now_s=60.0, wall_ms=lambda: 0) == [], "one at a time"
             keeper.settled(command)
     assert sizes == [1000, 1000, 500]
     assert machine.cursors == [b"", b"more", b"more"]
 
     machine.archive = 1
-    assert keeper.poll(now_s=119.0, wall_ms=0) == []
-    assert kinds(keeper.poll(now_s=120.0, wall_ms=0)) == [Retire]
+    assert keeper.poll(now_s=119.0, wall_ms=lambda: 0) == []
+    assert kinds(keeper.poll(now_s=120.0, wall_ms=lambda: 0)) == [Retire]
 
 
 def test_a_node_that_does_not_count_leases_proposes_nothing() -> None:
@@ -113,14 +113,14 @@ def test_a_node_that_does_not_count_leases_proposes_nothing() -> None:
     keeper = LeaseKeeper(lease_of=lambda _: None, session_s=lambda: 1.0)
     timekeeper = Timekeeper(cast("Machine", machine), leases=keeper, compaction_s=0.0, seed={})
 
-    assert timekeeper.poll(now_s=1e6, wall_ms=10**12) == []
+    assert timekeeper.poll(now_s=1e6, wall_ms=lambda: 10**12) == []
 
 
 def test_expired_leases_are_named_by_task_and_token() -> None:
     lease = Lease(b"t" * 16, 99, 1, 1000)
     keeper = a_timekeeper(StubMachine(), leases={99: lease})
 
-    assert keeper.poll(now_s=2.0, wall_ms=0) == [Expire(((b"t" * 16, 99),))]
+    assert keeper.poll(now_s=2.0, wall_ms=lambda: 0) == [Expire(((b"t" * 16, 99),))]
 
 
 def test_only_a_machine_that_was_never_seeded_is_given_settings() -> None:

@@ -12,6 +12,7 @@ import msgpack
 from cluster.configuration import Change
 from cluster.interface import DropReason, Role, Status
 from node.broker import Broker
+from node.gate import Gate
 from node.session import Limits
 from node.surroundings import Rules, Surroundings
 from statemachine import Machine
@@ -173,7 +174,9 @@ class Client:
 class World:
     """Everything around one broker; leads from the start."""
 
-    def __init__(self, *, leads: bool = True, rules: Rules | None = None) -> None:
+    def __init__(
+        self, *, leads: bool = True, rules: Rules | None = None, gate: Gate | None = None
+    ) -> None:
         self.loop = FakeLoop()
         self.clock = FakeClock()
         self.figures = Figures()
@@ -197,6 +200,7 @@ class World:
                 role_changed=self.roles.append,
                 fatal=self.fatal.append,
                 disk_low=lambda: self.disk_low,
+                gate=gate or Gate(),
             ),
             observer=self.figures,
         )

@@ -23,6 +23,7 @@ from statemachine import (
     Malformed,
     Outcome,
     Refused,
+    Release,
     Retire,
     Submit,
     TaskOutcome,
@@ -372,6 +373,19 @@ def test_kinds_are_shared_and_the_order_of_options_does_not_matter() -> None:
 def test_a_principal_out_of_bounds_is_refused(principal: Any) -> None:
     with pytest.raises(Invalid, match="principal"):
         decode_command(CommandType.RELEASE, body(1, ID, 5), namespace="n", principal=principal)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "principal"), [("no name", "p"), (5, "p"), ([], "p"), ("n", 5), ("n", {})]
+)
+def test_a_header_that_is_wrong_is_found_between_two_that_are_right(
+    namespace: Any, principal: Any
+) -> None:
+    right = command_prefix(CommandType.RELEASE, "n", "p") + body(1, ID, 5)
+    wrong = command_prefix(CommandType.RELEASE, namespace, principal) + body(1, ID, 5)
+    _, told = decode_entry(join_entry(1, [right, wrong, right]))
+    assert [Release, Malformed, Release] == [type(command) for command in told]
+    assert told == [decode_entry(join_entry(1, [one]))[1][0] for one in (right, wrong, right)]
 
 
 @pytest.mark.parametrize("change", [("lease_ms", -1), ("no_such_setting", 1)])

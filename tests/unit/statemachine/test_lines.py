@@ -6,7 +6,7 @@ import random
 
 from statemachine.heap import TaskHeap
 from statemachine.kinds import kind_of
-from statemachine.lines import Queue, take_best
+from statemachine.lines import Line, Queue, take_best
 from statemachine.task import Task
 
 
@@ -62,6 +62,22 @@ def test_a_queue_gives_tasks_by_priority_and_place_whatever_came_back(rng: rando
             assert expected == queue.head()
         assert sorted(inside, key=by_rank) == queue.take(1000)
         assert queue.head() is None
+
+
+def test_tasks_that_left_a_line_are_not_kept_for_long(rng: random.Random) -> None:
+    line, tasks = Line(), [a_task(place) for place in range(1000)]
+    line.arrived.extend(tasks)
+    line.last_place = 999
+    for gone in rng.sample(tasks[1:], 900):
+        line.remove(gone)
+        tasks.remove(gone)
+        assert len(line) == len(tasks)
+        assert len(line.arrived) <= 2 * len(tasks)
+        assert line.head_place() == tasks[0].place
+    taken: list[Task] = []
+    line.take(1000, taken)
+    assert tasks == taken
+    assert not line
 
 
 def test_over_several_queues_the_best_head_comes_first(rng: random.Random) -> None:

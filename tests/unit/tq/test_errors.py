@@ -15,6 +15,7 @@ EXPECTED = {
     Code.TOO_LARGE: errors.BadRequest,
     Code.BAD_REQUEST: errors.BadRequest,
     Code.UNAUTHENTICATED: errors.Unauthenticated,
+    Code.FORBIDDEN: errors.Forbidden,
     Code.NOT_FOUND: errors.NotFound,
     Code.CONFLICT: errors.Conflict,
     Code.TOO_OLD: errors.TooOld,
@@ -36,6 +37,7 @@ EXPECTED = {
     Code.NO_SUCH_MEMBER: errors.ChangeRefused,
     Code.ALREADY: errors.ChangeRefused,
     Code.NOT_CAUGHT_UP: errors.ChangeRefused,
+    Code.NOT_WAITING: errors.ChangeRefused,
     Code.QUORUM_AT_RISK: errors.ChangeRefused,
     Code.TOO_MANY_MEMBERS: errors.ChangeRefused,
 }

@@ -56,6 +56,7 @@ def test_what_is_said_to_the_constructor_reaches_the_client(
     said: dict[str, Any] = {
         "namespace": "shop",
         "token": "s3cret",
+        "ca": "ca.pem",
         "deadline": "3s",
         "name": "till",
         "in_flight_max": 5,
@@ -99,4 +100,5 @@ def test_closing_ends_the_thread_and_may_be_repeated() -> None:
 def test_wrong_arguments_are_refused_where_they_are_written() -> None:
     with pytest.raises(ConfigError):
         SyncClient("n1:99999")
-    assert repr(SyncClient(N1, token="s3cret")) == "SyncClient('n1:7401', namespace='default')"
+    shown = repr(SyncClient("127.0.0.1", token="s3cret"))
+    assert shown == "SyncClient('127.0.0.1:7401', namespace='default')"

@@ -1,8 +1,8 @@
 """Power for real processes, and its loss: their files go back to what was synced.
 
-`disk_synced.c` says what is modelled. Processes are started through `launcher`; `cut` is
-called when all of them are dead. What the system would have kept of a killed process's
-files is taken away, so a test that passes here does not lean on the page cache.
+`shims/disk_synced.c` says what is modelled. Processes are started through `launcher`, or with
+`variables`; `cut` is called when all of them are dead. What the system would have kept of a
+killed process's files is taken away, so what passes here does not lean on the page cache.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
-COMPILER = shutil.which("cc")
-NO_COMPILER = "taking unsynced bytes back takes a C compiler, and there is none (cc)"
+from chaos.shims import COMPILER, DISK, NO_COMPILER, build
 
-_SOURCE = Path(__file__).with_name("disk_synced.c")
-_SYNC_EVERYTHING = """
+__all__ = ["COMPILER", "NO_COMPILER", "Power"]
+
+_SYNC_EVERYTHING: Final = """
 import os, sys
 for folder, _, files in os.walk(sys.argv[1], topdown=False):
     for name in [*files, "."]:
@@ -32,20 +33,19 @@ class Power:
     """The disks below one directory, and the switch of all machines that use them.
 
     Args:
-        root: Everything below it is under watch; made when missing.
+        root: Everything below it is under watch; made when missing. One file system: files
+            are told apart by inode number and birth.
         place: Where the mirror, the faults and the library are kept; not below `root`.
+        library: Compiled already.
     """
 
-    def __init__(self, root: Path, place: Path) -> None:
+    def __init__(self, root: Path, place: Path, *, library: Path | None = None) -> None:
         self.root = root
         self._mirror = place / "mirror"
         self._faults = place / "faults"
         for directory in (root, self._faults, self._mirror / "files", self._mirror / "folders"):
             directory.mkdir(parents=True, exist_ok=True)
-        self._library = place / "disk_synced.so"
-        build = [COMPILER or "cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC"]
-        build += ["-o", str(self._library), str(_SOURCE), "-ldl"]
-        subprocess.run(build, check=True, timeout=60)
+        self._library = library or build(DISK, place)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -61,14 +61,25 @@ class Power:
         """Return the command that starts a process under watch."""
         return ["env", *(f"{name}={value}" for name, value in self.variables.items()), *command]
 
-    def order(self, fault: str) -> None:
-        """From now on every fsync has this fault: lie, error or hang."""
-        (self._faults / fault).touch()
+    def order(self, fault: str, detail: str = "") -> None:
+        """From now on every fsync has this fault: lie, error, once, slow or hang.
+
+        Args:
+            fault: Which.
+            detail: Of `slow`: milliseconds.
+        """
+        draft = self._faults.parent / "order"
+        draft.write_text(detail)
+        draft.rename(self._faults / fault)
+
+    def ordered(self, fault: str) -> bool:
+        """Tell whether a fault stands; one that comes once does no more when it has come."""
+        return (self._faults / fault).exists()
 
     def repair(self) -> None:
         """No faults any more."""
         for fault in self._faults.iterdir():
-            fault.unlink()
+            fault.unlink(missing_ok=True)
 
     def cut(self, names: Iterable[str]) -> None:
         """Give directories below the root the content that was synced; all users are dead."""

@@ -22,7 +22,11 @@
 
      lie     fsync returns 0 and nothing becomes durable
      error   fsync returns EIO
-     hang    fsync returns when the file is gone */
+     once    the next fsync returns EIO, and takes the file away
+     slow    fsync takes as many milliseconds longer as the file says
+     hang    fsync returns when the file is gone
+
+   Without DISK_MIRROR there are faults alone. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -46,6 +50,27 @@ static int ordered(const char *fault) {
     if (faults == NULL) return 0;
     snprintf(path, sizeof path, "%s/%s", faults, fault);
     return access(path, F_OK) == 0;
+}
+
+/* The first who takes the file away is the one who is hit. */
+static int ordered_once(void) {
+    const char *faults = getenv("DISK_FAULTS");
+    char path[PATH_MAX];
+    if (faults == NULL) return 0;
+    snprintf(path, sizeof path, "%s/once", faults);
+    return unlink(path) == 0;
+}
+
+static void dawdle(void) {
+    char path[PATH_MAX];
+    long milliseconds = 0;
+    snprintf(path, sizeof path, "%s/slow", getenv("DISK_FAULTS"));
+    FILE *order = fopen(path, "re");
+    if (order == NULL) return; /* repaired meanwhile */
+    if (fscanf(order, "%ld", &milliseconds) != 1) milliseconds = 0;
+    fclose(order);
+    struct timespec moment = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&moment, NULL);
 }
 
 static int key_of(int folder, const char *name, int flags, char *key, mode_t *mode) {
@@ -123,7 +148,7 @@ static void mirror(int handle) {
 }
 
 static int synced(const char *name, int handle) {
-    if (ordered("error")) {
+    if (ordered("error") || ordered_once()) {
         errno = EIO;
         return -1;
     }
@@ -131,6 +156,7 @@ static int synced(const char *name, int handle) {
         struct timespec moment = {0, 10000000};
         nanosleep(&moment, NULL);
     }
+    if (ordered("slow")) dawdle();
     if (ordered("lie")) return 0;
     int before = errno;
     mirror(handle);

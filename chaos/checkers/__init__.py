@@ -1,0 +1,40 @@
+"""The promises of docs/guarantees.md as questions to what a run has recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from chaos.checkers import (
+    agreement,
+    durable,
+    fencing,
+    gaps,
+    idempotent,
+    lease_bound,
+    linearizable,
+    liveness,
+    once,
+    order,
+    stale,
+)
+from chaos.evidence import Evidence
+from chaos.verdict import Verdict
+
+CHECKERS: Final[Mapping[str, Callable[[Evidence], Verdict]]] = MappingProxyType(
+    {
+        "durable": durable.check,
+        "once": once.check,
+        "fencing": fencing.check,
+        "linearizable": linearizable.check,
+        "order": order.check,
+        "idempotent": idempotent.check,
+        "stale": stale.check,
+        "agreement": agreement.check,
+        "lease_bound": lease_bound.check,
+        "liveness": liveness.check,
+        "gaps": gaps.check,
+    }
+)
+"""All checkers by name, in the order in which they are told."""

@@ -1,0 +1,127 @@
+"""How long nobody could submit: the longest gap between successful submits.
+
+A gap runs from an answer, or from the first call after it, to the next answer; so idle
+producers make none. It counts for every fault it overlaps. It is a violation only beyond the
+bound of the scenario: `gap_max_ms`, a number for all, or a map of kinds of faults to numbers
+with `overall` for the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from typing import Final, NamedTuple
+
+from chaos.evidence import Evidence, Fault
+from chaos.verdict import Findings, Verdict
+
+_MS: Final = 1_000_000
+_MANY: Final = 20
+"""Submits that cannot all fail by bad luck."""
+OVERALL: Final = "overall"
+_SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+AFTERMATH_MS: Final = 1_000
+"""A gap that begins so soon after a fault is the fault's."""
+
+
+class Gap(NamedTuple):
+    """A time in which submits were called and none was acknowledged, nanoseconds."""
+
+    begins: int
+    ends: int
+
+    @property
+    def length_ms(self) -> int:
+        """Length, milliseconds, rounded up."""
+        return -((self.begins - self.ends) // _MS)
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Judge a run."""
+    findings = Findings("gaps")
+    gaps = find_gaps(evidence)
+    submits = [one for one in evidence.history if one.kind == "submit"]
+    findings.counts["submits"] = len(submits)
+    findings.counts["acknowledged"] = sum(one.outcome == "ok" for one in submits)
+    if len(submits) >= _MANY and not findings.counts["acknowledged"]:
+        findings.violated(f"none of {len(submits)} submits was acknowledged")
+    bounds = _bounds(evidence)
+    longest = max(gaps, key=lambda gap: gap.ends - gap.begins, default=Gap(0, 0))
+    findings.counts["longest_ms"] = longest.length_ms
+    by_kind = _by_fault(evidence, gaps)
+    excused = {
+        gap
+        for kind, found in by_kind.items()
+        for gap, _ in found
+        if gap is not None and kind in bounds
+    }
+    for gap in gaps:
+        if gap.length_ms > bounds[OVERALL] and gap not in excused:
+            findings.violated(_explain(evidence, gap, bounds[OVERALL], None))
+    for kind, found in sorted(by_kind.items()):
+        lengths = sorted(0 if gap is None else gap.length_ms for gap, _ in found)
+        findings.counts[f"{kind}: faults"] = len(lengths)
+        for name, share in _SHARES:
+            rank = max(0, math.ceil(share * len(lengths)) - 1)
+            findings.counts[f"{kind}: {name}_ms"] = lengths[rank]
+        bound = bounds.get(kind, math.inf)
+        for worst, fault in found:
+            if worst is not None and worst.length_ms > bound:
+                findings.violated(_explain(evidence, worst, bound, fault))
+    return findings.verdict()
+
+
+def find_gaps(evidence: Evidence) -> list[Gap]:
+    """Return the gaps, in order of time; at the end of the run one may be unanswered."""
+    submits = [one for one in evidence.history if one.kind == "submit"]
+    if not submits:
+        return []
+    calls = [one.at for one in submits]
+    answers = sorted({one.to for one in submits if one.outcome == "ok" and one.to is not None})
+    # An operation that was under way when another was answered is called at that moment, so to say.
+    latest_end = [max(one.to or one.at, one.at) for one in submits]
+    for number in range(1, len(latest_end)):
+        latest_end[number] = max(latest_end[number], latest_end[number - 1])
+    gaps: list[Gap] = []
+    before = calls[0]
+    for answer in [*answers, latest_end[-1]]:
+        begun = bisect_right(calls, before)
+        if begun and latest_end[begun - 1] > before:
+            start = before
+        else:
+            start = calls[begun] if begun < len(calls) else answer
+        if answer > start:
+            gaps.append(Gap(start, answer))
+        before = max(before, answer)
+    return gaps
+
+
+def _by_fault(evidence: Evidence, gaps: list[Gap]) -> dict[str, list[tuple[Gap | None, Fault]]]:
+    """Return, by kind of fault, the longest gap of each; None if there was none at the time."""
+    by_kind: dict[str, list[tuple[Gap | None, Fault]]] = defaultdict(list)
+    ends = [gap.ends for gap in gaps]
+    begins = [gap.begins for gap in gaps]
+    for fault in evidence.faults:
+        over = (fault.at if fault.to is None else fault.to) + AFTERMATH_MS * _MS
+        hit = gaps[bisect_left(ends, fault.at) : bisect_right(begins, over)]
+        longest = max(hit, key=lambda gap: gap.ends - gap.begins, default=None)
+        by_kind[fault.kind].append((longest, fault))
+    return by_kind
+
+
+def _bounds(evidence: Evidence) -> dict[str, float]:
+    given = evidence.settings.get("gap_max_ms")
+    if isinstance(given, dict):
+        return {OVERALL: math.inf, **given}
+    return {OVERALL: math.inf if given is None else given}
+
+
+def _explain(evidence: Evidence, gap: Gap, bound_ms: float, fault: Fault | None) -> str:
+    text = (
+        f"no submit was acknowledged for {gap.length_ms} ms, from {evidence.second(gap.begins)} to "
+        f"{evidence.second(gap.ends)}; at most {bound_ms:.0f} ms are allowed"
+    )
+    if fault is None:
+        return text
+    return f"{text} for {fault.kind} at {evidence.second(fault.at)} ({fault.detail or fault.nodes})"

@@ -1,0 +1,81 @@
+"""Everything that can be done to a cluster, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from chaos.faults.clients import VanishingClients
+from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
+from chaos.faults.damage import Flip, TornTail
+from chaos.faults.disk_error import FsyncError, SlowFsync
+from chaos.faults.disk_full import DiskFull
+from chaos.faults.fault import Fault, FaultError, Record
+from chaos.faults.kill import Kill
+from chaos.faults.members import ReplaceMember
+from chaos.faults.network import Drip, Flapping, Resets, SlowNetwork
+from chaos.faults.partition import Partition
+from chaos.faults.pause import Pause
+from chaos.faults.power import PowerCut
+from chaos.faults.restart import RollingRestart
+from chaos.faults.workers import FreezeWorker
+
+__all__ = ["FAULTS", "Fault", "FaultError", "Record"]
+
+LEASE_S: Final = 4.0
+"""Of the cluster's settings."""
+
+_FAULTS: Final[tuple[Callable[[], Fault], ...]] = (
+    lambda: Kill("leader", gap_max_ms=5_000),
+    lambda: Kill("follower", gap_max_ms=2_000),
+    lambda: Kill("minority", gap_max_ms=5_000),
+    lambda: Kill("majority", gap_max_ms=15_000),
+    lambda: Kill("all", gap_max_ms=15_000),
+    lambda: Pause("leader", gap_max_ms=6_000),
+    lambda: Pause("follower", gap_max_ms=2_000),
+    lambda: Pause("minority", gap_max_ms=6_000),
+    lambda: Pause("majority", gap_max_ms=12_000),
+    lambda: Pause("all", gap_max_ms=12_000),
+    lambda: Partition("node", gap_max_ms=6_000),
+    lambda: Partition("leader", gap_max_ms=6_000),
+    lambda: Partition("halves", gap_max_ms=6_000),
+    lambda: Partition("bridge", gap_max_ms=6_000),
+    lambda: Partition("ring", gap_max_ms=6_000),
+    lambda: Partition("deaf leader", gap_max_ms=6_000),
+    lambda: Partition("mute leader", gap_max_ms=6_000),
+    lambda: Partition("one way", gap_max_ms=6_000),
+    # Nothing may be done about it: the leader is sound, and leads.
+    lambda: Partition("clients", hold_s=(2.0, 4.0), gap_max_ms=8_000),
+    SlowNetwork,
+    Drip,
+    Flapping,
+    Resets,
+    lambda: Resets(half=True),
+    lambda: RollingRestart(gap_max_ms=3_000),
+    lambda: PowerCut("minority", gap_max_ms=6_000),
+    lambda: PowerCut("majority", gap_max_ms=20_000),
+    lambda: PowerCut("all", gap_max_ms=20_000),
+    TornTail,
+    lambda: Flip("wal"),
+    lambda: Flip("table"),
+    lambda: Flip("manifest"),
+    lambda: Flip("mark"),
+    # New tasks are refused as long as the leader has no room, or most have none.
+    lambda: DiskFull("leader"),
+    lambda: DiskFull("follower", gap_max_ms=2_000),
+    lambda: DiskFull("all"),
+    lambda: FsyncError(gap_max_ms=5_000),
+    lambda: SlowFsync(50, gap_max_ms=2_000),
+    lambda: SlowFsync(2_000, gap_max_ms=10_000),
+    lambda: SlowFsync(0, gap_max_ms=10_000),
+    ClockJump,
+    lambda: ClockJump("leader"),
+    ClockDrift,
+    ClockStrobe,
+    lambda: FreezeWorker(lease_s=LEASE_S),
+    VanishingClients,
+    ReplaceMember,
+)
+
+FAULTS: Final[dict[str, Callable[[], Fault]]] = {make().kind: make for make in _FAULTS}
+"""Kind of fault -> makes one."""

@@ -1,0 +1,111 @@
+"""Files that are not what was written: a torn end, a flipped bit; on one node of a sound cluster.
+
+The data of no more than a minority are ever damaged: the next fault waits until all nodes say
+again that they are ready, which a node that must be filled again does only then.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Final, Literal
+
+from chaos.cluster import ChaosCluster
+from chaos.faults.fault import Fault, Record
+from chaos.faults.victims import choose
+from chaos.nodes import ChaosNode
+
+What = Literal["wal", "table", "manifest", "mark"]
+_FILES: Final[dict[What, str]] = {
+    "wal": "db/*.log",
+    "table": "db/*.sst",
+    "manifest": "db/MANIFEST-*",
+    "mark": "high_water*",
+}
+_TORN_MAX_BYTES: Final = 300
+
+
+class Damage(Fault):
+    """A node goes down, something happens to its files, and it comes back.
+
+    Args:
+        kind: As in `Fault`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, hold_s=(0.2, 1.0), gap_max_ms=5_000)
+        self._victim: ChaosNode | None = None
+
+    async def heal(self) -> None:
+        """Start it on what is left."""
+        if self._victim is not None and not self._victim.running:
+            self._victim.start()
+        self._victim = None
+
+    async def _take_down(
+        self, cluster: ChaosCluster, rng: random.Random, *, politely: bool
+    ) -> ChaosNode:
+        """End any one node; all the others are sound."""
+        await cluster.wait_ready()
+        [node] = await choose(cluster, "node", rng)
+        self._victim = node
+        if politely:
+            await node.leave(self.kind)
+        else:
+            node.strike(self.kind)
+            node.bury()
+        return node
+
+
+class TornTail(Damage):
+    """The end of the newest write-ahead log is missing, as after a power cut."""
+
+    def __init__(self) -> None:
+        super().__init__("torn tail")
+
+    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
+        """Tear it off."""
+        node = await self._take_down(cluster, rng, politely=False)
+        logs = _sized(node, _FILES["wal"])
+        if not logs:
+            return self.note([node], "killed; there was no write-ahead log")
+        path = logs[-1]
+        size = path.stat().st_size
+        less = rng.randint(1, min(size, _TORN_MAX_BYTES))
+        with path.open("r+b") as file:
+            file.truncate(size - less)
+        return self.note([node], f"the last {less} of {size} bytes of {path.name}")
+
+
+class Flip(Damage):
+    """One bit is not what it was.
+
+    Args:
+        what: In which file.
+    """
+
+    def __init__(self, what: What) -> None:
+        super().__init__(f"flip {what}")
+        self._what = what
+
+    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
+        """Flip it."""
+        # A node that ends in good order has its records in tables.
+        node = await self._take_down(cluster, rng, politely=self._what == "table")
+        found = _sized(node, _FILES[self._what])
+        if not found:
+            return self.note([node], f"ended; there was no {self._what}")
+        path = rng.choice(found)
+        offset, bit = rng.randrange(path.stat().st_size), rng.randrange(8)
+        with path.open("r+b") as file:
+            file.seek(offset)
+            [byte] = file.read(1)
+            file.seek(offset)
+            file.write(bytes([byte ^ 1 << bit]))
+        size = path.stat().st_size
+        return self.note([node], f"bit {bit} of byte {offset} of {size} in {path.name}")
+
+
+def _sized(node: ChaosNode, pattern: str) -> list[Path]:
+    """Return the files that match and hold something, by name."""
+    return sorted(path for path in node.disk.data.glob(pattern) if path.stat().st_size)

@@ -1,0 +1,158 @@
+"""One node of the cluster under test: a process that was started by a command line."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.clocks import WallClock
+from chaos.disks import Disk
+from chaos.pages import Pages
+from deploy.local.processes import ChildProcess
+
+_HOST: Final = "127.0.0.1"
+_PENDING: Final = b"\ntq_tasks_pending "
+STOP_S: Final = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a node listens, on loopback, and where clients are told to go.
+
+    Attributes:
+        raft: For peers.
+        client: For clients; nobody but the proxy connects to it.
+        http: For the harness.
+        door: The proxy's port before `client`.
+    """
+
+    raft: int
+    client: int
+    http: int
+    door: int
+
+
+class ChaosNode(ChildProcess):
+    """A node process, its disk and its clock.
+
+    Args:
+        node_id: Its number.
+        command: Program and arguments.
+        ports: Where it listens.
+        disk: Its data are there.
+        clock: Its wall clock; None if it has the system's.
+        log_path: Receives what it says.
+        environment: More variables.
+        directory: Working directory.
+
+    Attributes:
+        down: Why it is not running: the harness has ended it, and will start it again.
+        frozen: It was sent SIGSTOP.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        command: Sequence[str],
+        *,
+        ports: Ports,
+        disk: Disk,
+        clock: WallClock | None,
+        log_path: Path,
+        environment: Mapping[str, str],
+        directory: Path,
+    ) -> None:
+        variables = dict(environment)
+        preloaded = []
+        if disk.power is not None:
+            variables |= disk.power.variables
+            preloaded.append(variables["LD_PRELOAD"])
+        if clock is not None:
+            variables |= clock.variables
+            preloaded.append(str(clock.library))
+        if preloaded:
+            variables["LD_PRELOAD"] = ":".join(preloaded)
+        own = {
+            "--id": str(node_id),
+            "--listen": f"{_HOST}:{ports.client}",
+            "--http": f"{_HOST}:{ports.http}",
+            "--data": str(disk.data),
+        }
+        super().__init__(
+            [*command, *(word for flag in own.items() for word in flag)],
+            log_path=log_path,
+            environment=variables,
+            directory=directory,
+        )
+        self.node_id = node_id
+        self.ports = ports
+        self.disk = disk
+        self.clock = clock
+        self.down = ""
+        self.frozen = False
+        self.pages = Pages(ports.http)
+
+    @property
+    def address(self) -> str:
+        """Where clients and workers connect: the proxy before it."""
+        return f"{_HOST}:{self.ports.door}"
+
+    @property
+    def peer_address(self) -> str:
+        """Where it listens for the other nodes."""
+        return f"{_HOST}:{self.ports.raft}"
+
+    async def status(self) -> dict[str, Any] | None:
+        """Return its `/status`; None while it does not answer."""
+        return await self.pages.json("/status") if self.running else None
+
+    async def is_ready(self) -> bool:
+        """Tell whether it says so itself: it knows a leader, its memory, and is up to date."""
+        return self.running and (await self.pages.get("/readyz"))[0] == 200
+
+    async def pending(self) -> int:
+        """Return how many tasks could be claimed, as far as it knows; 0 if it does not say."""
+        code, body = await self.pages.get("/metrics")
+        _, found, rest = body.partition(_PENDING)
+        return int(float(rest.split(b"\n", 1)[0])) if code == 200 and found else 0
+
+    def start(self) -> None:
+        """Start it; from the main thread alone, as the kernel ends it with that thread."""
+        self.down = ""
+        self.frozen = False
+        super().start()
+
+    def strike(self, why: str) -> None:
+        """Send SIGKILL and do not wait: others may be meant to die at the same moment."""
+        self.down = why
+        self.signal(signal.SIGKILL)
+
+    def bury(self) -> None:
+        """Wait for the end of a node that was struck."""
+        self.kill()
+        self.pages.close()
+
+    async def leave(self, why: str) -> int:
+        """Ask it to stop, and wait; return the exit code."""
+        self.down = why
+        code = await asyncio.to_thread(self.stop, timeout_s=STOP_S)
+        self.pages.close()
+        return code
+
+    def freeze(self) -> None:
+        """Stop it where it stands."""
+        self.frozen = True
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on as if nothing had been."""
+        self.signal(signal.SIGCONT)
+        self.frozen = False
+
+    def exit_code(self) -> int | None:
+        """Return how it ended, if it has; negative: the signal."""
+        return None if self.running else self.wait(timeout_s=1)

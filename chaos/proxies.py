@@ -1,0 +1,127 @@
+"""The proxy process as the rest of the harness sees it: links by name, policies by direction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.links import PASS, Direction, Link, Policy
+from deploy.local.processes import ChildProcess
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+_START_S: Final = 20.0
+_ANSWER_S: Final = 20.0
+_LINE_MAX_BYTES: Final = 1 << 20
+
+
+class ProxyError(Exception):
+    """The proxy did not do what it was told; the text says what it said."""
+
+
+class Proxies:
+    """All links of a cluster, in a process of their own.
+
+    Args:
+        directory: Receives its log.
+        seed: Draws the delays.
+    """
+
+    def __init__(self, directory: Path, *, seed: int = 0) -> None:
+        # The path of a unix socket has little room; a run's directory may be deep.
+        self._place = Path(tempfile.mkdtemp(prefix="tq-chaos-"))
+        self._socket = self._place / "proxy"
+        self.process = ChildProcess(
+            [sys.executable, "-m", "chaos.proxy", f"--socket={self._socket}", f"--seed={seed}"],
+            log_path=directory / "proxy.log",
+            directory=ROOT,
+        )
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._turn = asyncio.Lock()
+        self._told = 0
+        self._touched: dict[Direction, None] = {}
+
+    async def start(self, links: Iterable[Link]) -> None:
+        """Start the process and open links; from the main thread alone.
+
+        Raises:
+            ProxyError: A port is in use, or the process did not come up.
+        """
+        self.process.start()
+        try:
+            async with asyncio.timeout(_START_S):
+                while not self._socket.exists() and self.process.running:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                self._reader, self._writer = await asyncio.open_unix_connection(
+                    str(self._socket), limit=_LINE_MAX_BYTES
+                )
+        except (OSError, TimeoutError) as error:
+            raise ProxyError(f"the proxy did not start: {self.process.output()}") from error
+        await self.open(links)
+
+    async def open(self, links: Iterable[Link]) -> None:
+        """Listen for more."""
+        await self._tell({"do": "open", "links": [list(link) for link in links]})
+
+    async def shut(self, links: Iterable[Link]) -> None:
+        """Listen no more, and reset what runs through."""
+        pairs = [[link.dialler, link.target] for link in links]
+        await self._tell({"do": "shut", "links": pairs})
+
+    async def set(self, ways: Iterable[Direction], policy: Policy) -> None:
+        """Do something to directions from now on."""
+        hit = list(ways)
+        self._touched.update(dict.fromkeys(hit))
+        await self._tell({"do": "set", "ways": hit, "policy": policy.to_dict()})
+
+    async def reset(self, ways: Iterable[Direction], *, half: bool = False) -> int:
+        """Reset the connections between pairs; `half`: the side that was dialled never hears.
+
+        Returns:
+            How many there were.
+        """
+        answer = await self._tell({"do": "reset", "ways": list(ways), "half": half})
+        return int(answer["connections"])
+
+    async def heal(self) -> None:
+        """Let everything pass again."""
+        if self._touched:
+            await self.set(list(self._touched), PASS)
+        self._touched.clear()
+
+    async def stats(self) -> dict[str, Any]:
+        """Return bytes and connections by direction."""
+        return await self._tell({"do": "stats"})
+
+    async def close(self) -> None:
+        """End the process, and with it every connection."""
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+        await asyncio.to_thread(self.process.stop)
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    async def _tell(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._reader is not None, "not started"
+        assert self._writer is not None
+        async with self._turn, asyncio.timeout(_ANSWER_S):
+            self._told += 1
+            self._writer.write(json.dumps({**command, "n": self._told}).encode() + b"\n")
+            answer: dict[str, Any] = {}
+            # An answer that nobody waited for, since its caller was cancelled, comes first.
+            while answer.get("n") != self._told:
+                line = await self._reader.readline()
+                if not line:
+                    raise ProxyError(f"the proxy is gone: {self.process.output()}")
+                answer = json.loads(line)
+        if not answer.get("ok"):
+            raise ProxyError(f"the proxy refused {command['do']!r}: {answer.get('error')}")
+        return answer

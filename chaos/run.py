@@ -1,0 +1,250 @@
+"""One run: a cluster, its clients, what is done to it, and everything they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.clients import Clients
+from chaos.cluster import ChaosCluster, ClusterError, Equipment
+from chaos.evidence import VERSION
+from chaos.export import export
+from chaos.samples import Sampler
+from chaos.scenarios import Scenario, find
+from chaos.torment import Course
+from chaos.torment import torment as torment_for_real
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+WARM_UP_S: Final = 3.0
+SETTLE_S: Final = 4.0
+"""Peace between two scenarios: time in which liveness is judged."""
+SHARE_MIN_S: Final = 5.0
+_WATCH_S: Final = 0.5
+
+Torment = Callable[[ChaosCluster, Scenario, random.Random, Path, asyncio.Event], Awaitable[Course]]
+"""Does what a scenario says, writes it down, and stops when the event is set."""
+
+
+class RunFailedError(Exception):
+    """The clients could not go on; the text says why, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a run is to be.
+
+    Attributes:
+        seed: Of faults and clients.
+        minutes: For how long faults are done.
+        scenarios: Names, in turn.
+        nodes: How many.
+        directory: Of the run.
+        tasks_per_s: Load.
+        equipment: What the scenarios need of the nodes.
+        settings: More for the checkers.
+        command: That would do the same.
+    """
+
+    seed: int
+    minutes: float
+    scenarios: Sequence[str]
+    nodes: int
+    directory: Path
+    tasks_per_s: float
+    equipment: Equipment = field(default_factory=Equipment)
+    settings: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """How a run went, beside its files.
+
+    Attributes:
+        troubles: What did not go as it should, other than a broken promise; each for people.
+        operations: Recorded.
+        drained: All work came to its end.
+        skipped: Kinds of faults that were not done, and why.
+    """
+
+    troubles: list[str] = field(default_factory=list)
+    operations: int = 0
+    drained: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+async def play(options: Options, torment: Torment = torment_for_real) -> Report:
+    """Play a run, and leave its files in its directory; nothing is left running.
+
+    Raises:
+        ClusterError: The cluster did not start.
+        ProxyError: The proxy did not; for example, a port is in use.
+        MountError: The nodes cannot have disks of their own here.
+        ShimError: A library cannot be compiled here.
+    """
+    report = Report()
+    record = _Record(options)
+    record.write()
+    cluster = ChaosCluster(
+        options.directory, size=options.nodes, equipment=options.equipment, seed=options.seed
+    )
+    try:
+        await cluster.start()
+        clients = Clients(
+            options.directory,
+            servers=cluster.servers,
+            seed=options.seed,
+            tasks_per_s=options.tasks_per_s,
+        )
+        try:
+            await _play(options, cluster, clients, record, report, torment=torment)
+        except (ClusterError, RunFailedError) as error:
+            report.troubles.append(str(error))
+        finally:
+            clients.close()
+            report.operations = clients.gather()
+    finally:
+        await cluster.close()
+        record.write(ended_ns=time.monotonic_ns(), report=report)
+    return report
+
+
+async def _play(
+    options: Options,
+    cluster: ChaosCluster,
+    clients: Clients,
+    record: _Record,
+    report: Report,
+    *,
+    torment: Torment,
+) -> None:
+    """Let clients work, hurt the cluster, and collect what is to be judged."""
+    async with _sampled(cluster, options.directory / "samples.jsonl"):
+        clients.start()
+        cluster.workers = clients.workers
+        await asyncio.sleep(WARM_UP_S)
+        await _torment(options, cluster, clients, torment, report)
+        told, troubles = await clients.finish()
+        report.troubles += troubles
+        report.drained = bool(told) and not troubles
+        record.settings["drained"] = report.drained
+        if told.get("lease_ms"):
+            record.settings["lease_ms"] = told["lease_ms"]
+        if told.get("missing"):
+            report.troubles.append(f"of {told['missing']} tasks nobody told how they ended")
+        addresses = {node_id: node.address for node_id, node in cluster.nodes.items()}
+        report.troubles += await export(addresses, options.directory)
+
+
+@contextlib.asynccontextmanager
+async def _sampled(cluster: ChaosCluster, path: Path) -> AsyncIterator[None]:
+    sampling = asyncio.create_task(Sampler(cluster.nodes.values, path).run())
+    try:
+        yield
+    finally:
+        sampling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sampling
+
+
+async def _torment(
+    options: Options,
+    cluster: ChaosCluster,
+    clients: Clients,
+    torment: Torment,
+    report: Report,
+) -> None:
+    """Do one scenario after the other, each for its share of the time."""
+    rng = random.Random(options.seed)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    share_s = options.minutes * 60 / len(options.scenarios)
+    for number, name in enumerate(options.scenarios, start=1):
+        stop = asyncio.Event()
+        ends_s = max(began_s + number * share_s - SETTLE_S, loop.time() + SHARE_MIN_S)
+        timer = loop.call_at(ends_s, stop.set)
+        faults_log = options.directory / "faults.jsonl"
+        hurting = asyncio.ensure_future(torment(cluster, find(name), rng, faults_log, stop))
+        try:
+            await _watch(hurting, clients)
+        finally:
+            timer.cancel()
+        course = hurting.result()
+        report.skipped |= course.skipped
+        report.troubles += [f"{name}: {text}" for text in course.surprises]
+        await cluster.wait_ready()
+        await asyncio.sleep(SETTLE_S)
+
+
+async def _watch(hurting: asyncio.Future[Course], clients: Clients) -> None:
+    """Wait for the end of a scenario, or of the clients."""
+    try:
+        while not hurting.done():
+            await asyncio.wait({hurting}, timeout=_WATCH_S)
+            if trouble := clients.trouble():
+                raise RunFailedError(trouble)
+    finally:
+        if not hurting.done():
+            hurting.cancel()
+            await asyncio.wait({hurting})
+
+
+class _Record:
+    """`run.json`."""
+
+    def __init__(self, options: Options) -> None:
+        self._path = options.directory / "run.json"
+        self.settings: dict[str, Any] = {
+            "nodes": options.nodes,
+            "exports_min": options.nodes,
+            "drained": False,
+            **options.settings,
+        }
+        self._told: dict[str, Any] = {
+            "version": VERSION,
+            "seed": options.seed,
+            "command": options.command,
+            "scenario": ",".join(dict.fromkeys(options.scenarios)),
+            "minutes": options.minutes,
+            "nodes": options.nodes,
+            "tasks_per_s": options.tasks_per_s,
+            "commit": _commit(),
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+            "began_ns": time.monotonic_ns(),
+            "ended_ns": None,
+        }
+
+    def write(self, *, ended_ns: int | None = None, report: Report | None = None) -> None:
+        told = report or Report()
+        self._told |= {
+            "ended_ns": ended_ns,
+            "troubles": told.troubles,
+            "skipped": told.skipped,
+            "settings": self.settings,
+        }
+        self._path.write_text(json.dumps(self._told, indent=1) + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    """Name the tree that is run; "" where there is no git or no repository."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+    except OSError:
+        return ""
+    return told.stdout.strip()

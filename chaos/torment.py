@@ -1,0 +1,139 @@
+"""Plays a scenario: one fault after the other, each taken back, and the cluster waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from chaos.cluster import ChaosCluster
+from chaos.faults import FAULTS, Fault, FaultError, Record
+from chaos.scenarios import Scenario
+
+RECOVERY_S: Final = 60.0
+"""After a fault is taken back all nodes are ready within this, or the run has failed."""
+
+
+@dataclass(slots=True)
+class Course:
+    """How a scenario went.
+
+    Attributes:
+        faults: How many of each kind were done.
+        skipped: Kinds that were not, and why.
+        surprises: What nodes did that they must not, for people.
+        recovery_s: How long after it was taken back all nodes were ready, by kind.
+    """
+
+    faults: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+    surprises: list[str] = field(default_factory=list)
+    recovery_s: dict[str, list[float]] = field(default_factory=dict)
+
+
+async def torment(
+    cluster: ChaosCluster,
+    scenario: Scenario,
+    rng: random.Random,
+    faults_log: Path,
+    stop: asyncio.Event,
+) -> Course:
+    """Hurt a cluster until told to stop; it is whole again when this returns.
+
+    Args:
+        cluster: Running, all nodes ready.
+        scenario: What is done.
+        rng: Draws order, victims and times.
+        faults_log: Receives a line for each fault.
+        stop: Ends it; a fault that has begun is taken back.
+
+    Raises:
+        ClusterError: The cluster did not recover by itself; it is left as it is.
+    """
+    course = Course()
+    for kind in scenario.schedule(rng):
+        if await _told(stop, rng.uniform(*scenario.calm_s)):
+            break
+        fault = FAULTS[kind]()
+        why = fault.refuses(cluster)
+        if not why and fault.most and course.faults[kind] >= fault.most:
+            why = f"{fault.most} times are enough for one run"
+        if why:
+            course.skipped[kind] = why
+            if len(course.skipped) == len(scenario.kinds):
+                break
+            continue
+        log = _Log(faults_log, scenario.name)
+        await _inflict(cluster, fault, rng, log=log, stop=stop, course=course)
+    return course
+
+
+class _Log:
+    """`faults.jsonl`: each fault when it is over, or when the harness is told to give up."""
+
+    def __init__(self, path: Path, scenario: str) -> None:
+        self._path = path
+        self._scenario = scenario
+
+    def write(self, records: list[Record]) -> None:
+        with self._path.open("a", encoding="utf-8") as lines:
+            for record in records:
+                record.scenario = self._scenario
+                lines.write(record.line() + "\n")
+
+
+async def _inflict(
+    cluster: ChaosCluster,
+    fault: Fault,
+    rng: random.Random,
+    *,
+    log: _Log,
+    stop: asyncio.Event,
+    course: Course,
+) -> None:
+    """Do one fault, take it back, and wait until all is well."""
+    records: list[Record] = []
+    hold_s = rng.uniform(*fault.hold_s)
+    try:
+        try:
+            records = await fault.begin(cluster, rng)
+            await _told(stop, hold_s)
+        except FaultError as error:
+            course.surprises.append(f"{fault.kind}: {error}")
+        finally:
+            records = records or fault.records
+            await asyncio.shield(fault.heal())
+            for record in records:
+                record.to = time.monotonic_ns()
+    finally:
+        log.write(records)
+    course.faults[fault.kind] += 1
+    course.surprises += [f"{fault.kind}: {text}" for text in cluster.surprises()]
+    await cluster.heal_all()
+    began_s = time.monotonic()
+    await cluster.wait_ready(timeout_s=RECOVERY_S)
+    await _roomy(cluster)
+    course.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - began_s)
+
+
+async def _roomy(cluster: ChaosCluster) -> None:
+    """Wait until no node says that it is short of room: that, too, passes by itself."""
+
+    async def roomy() -> bool | None:
+        told = await asyncio.gather(*(node.status() for node in cluster.nodes.values()))
+        short = any(status is None or status.get("disk_low") for status in told)
+        return None if short else True
+
+    await cluster.wait_for(roomy, what="room on all disks", timeout_s=RECOVERY_S)
+
+
+async def _told(stop: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until told to stop, at most so long; tell whether."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), timeout_s)
+    return stop.is_set()

@@ -1,0 +1,80 @@
+"""`python -m chaos` as a whole: a short run that ends well, and harnesses that are ended early."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.check import main as check
+from chaos.workload.recorder import merge
+from deploy.local.processes import ChildProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.process, pytest.mark.long]
+
+
+def harness(place: Path, *words: str) -> ChildProcess:
+    return ChildProcess(
+        [sys.executable, "-m", "chaos", "--out", str(place / "out"), "--rate", "40", *words],
+        log_path=place / "harness.log",
+        directory=ROOT,
+    )
+
+
+def run_of(place: Path) -> Path:
+    [run] = (place / "out").iterdir()
+    return run
+
+
+def test_a_short_run_keeps_every_promise_and_leaves_its_record(tmp_path: Path) -> None:
+    playing = harness(tmp_path, "--minutes", "0.3", "--scenario", "leader-kills", "--seed", "8")
+    playing.start()
+    code = playing.wait(timeout_s=170)
+    assert code == 0, playing.output()
+    assert "0 lost, 0 doubled, 0 violations" in playing.output()
+    run = run_of(tmp_path)
+    left = {path.name for path in run.iterdir()}
+    assert {"history.jsonl", "faults.jsonl", "samples.jsonl", "report.html"} <= left
+    assert {f"export-{node}.jsonl" for node in (1, 2, 3)} <= left
+    assert {f"node-{node}.log" for node in (1, 2, 3)} <= left
+    faults = [json.loads(line) for line in (run / "faults.jsonl").read_text().splitlines()]
+    assert {fault["kind"] for fault in faults} == {"kill leader"}
+    assert check([str(run)]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_harness_that_is_ended_early_leaves_no_process_and_a_record_that_can_be_read(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    playing = harness(tmp_path, "--minutes", "5", "--scenario", "kill")
+    playing.start()
+    deadline = time.monotonic() + 60
+    journals: list[Path] = []
+    # Half a minute of work is not needed: one acknowledged call of each process is.
+    while len(journals) < 3 or any(path.stat().st_size < 5_000 for path in journals):
+        assert time.monotonic() < deadline, playing.output()
+        assert playing.running, playing.output()
+        journals = list((tmp_path / "out").glob("*/journal-*.jsonl"))
+        time.sleep(0.1)
+    children = psutil.Process(playing.pid).children(recursive=True)
+    assert len(children) >= 7  # three nodes, a proxy, three processes of clients
+    playing.signal(number)
+    try:
+        assert playing.wait(timeout_s=60) == (3 if number == signal.SIGTERM else -number)
+    except subprocess.TimeoutExpired:
+        playing.kill()
+        raise
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+    run = run_of(tmp_path)
+    if number == signal.SIGKILL:
+        assert merge(run.glob("journal-*.jsonl"), tmp_path / "history") > 10
+    check([str(run)])
+    assert (run / "verdicts.json").exists()

@@ -1,0 +1,192 @@
+"""Checkers of availability and of old reads: badness is noticed and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.checkers import CHECKERS
+from chaos.evidence import Fault, Sample
+from chaos.verdict import Verdict
+from tests.unit.chaos.recorded import MS, Record, token
+
+
+def verdict(checker: str, record: Record, **more: Any) -> Verdict:
+    return CHECKERS[checker](record.evidence(**more))
+
+
+# -- liveness
+
+
+def samples(until_ms: int, *, followers: int = 2, ready: Any = 3) -> list[Sample]:
+    return [
+        Sample(
+            at * MS,
+            node,
+            up=True,
+            role="leader" if node == 1 else "follower",
+            term=4,
+            leader=1 if node <= followers + 1 else None,
+            ready=ready if node == 1 else 0,
+        )
+        for at in range(0, until_ms, 200)
+        for node in (2, 3, 1)
+    ]
+
+
+def waiting(**asked: Any) -> Record:
+    record = Record(nodes=3)
+    record.submit("t1", 0, 10, 5)
+    told: dict[str, Any] = {"session": 1, "queues": ["a"], "count": 1, "wait_ms": 20_000, **asked}
+    record.note("claim", "", (0, 20_000), {"grants": []}, who="w", **told)
+    return record
+
+
+def test_ready_tasks_and_a_waiting_worker_without_a_grant_are_told() -> None:
+    found = verdict("liveness", waiting(), samples=samples(4_000))
+    assert found.counts["violations"] == 1
+    assert (
+        "node 1, leader of term 4, has had claimable tasks (3) from 0.000000 s to 1.200000 s"
+        in (found.violations[0])
+    )
+    assert "while there waits #2 w claim" in found.violations[0]
+
+
+def test_a_grant_now_and_then_is_enough() -> None:
+    record = waiting()
+    for at in range(0, 4_000, 900):
+        record.claim("t1", (at, at + 5), 20 + at, place=token(5))
+    assert verdict("liveness", record, samples=samples(4_000)).ok
+
+
+@pytest.mark.parametrize(
+    ("record", "seen", "faults"),
+    [
+        (waiting(), samples(4_000, ready=0), []),
+        (waiting(), samples(4_000, ready={"b": 3}), []),
+        (waiting(queues=["b"]), samples(4_000), []),
+        (waiting(), samples(4_000, followers=0), []),
+        (waiting(), samples(4_000), [Fault(100 * MS, None, "kill leader")]),
+        (waiting(), samples(4_000), [Fault(0, 3_000 * MS, "cut"), Fault(1, None, "kill")]),
+    ],
+    ids=["nothing ready", "elsewhere ready", "waits elsewhere", "no quorum", "after", "during"],
+)
+def test_nothing_is_expected_without_quorum_tasks_waiters_or_quiet(
+    record: Record, seen: list[Sample], faults: list[Fault]
+) -> None:
+    assert verdict("liveness", record, samples=seen, faults=faults).ok
+
+
+def test_a_run_without_samples_is_not_judged_alive() -> None:
+    assert not verdict("liveness", waiting()).ok
+
+
+def test_followers_of_another_term_make_no_quorum() -> None:
+    seen = samples(4_000)
+    for sample in seen:
+        if sample.node != 1:
+            sample.term = 3
+    assert verdict("liveness", waiting(), samples=seen).ok
+
+
+# -- gaps
+
+
+def submitting(*spans: tuple[float, float, str], **settings: Any) -> Record:
+    record = Record(**settings)
+    for number, (at, to, outcome) in enumerate(spans):
+        record.submit(f"t{number}", at, to, number + 1)
+        if outcome != "ok":
+            record.operations[-1].outcome = "unknown"
+    return record
+
+
+def test_a_gap_runs_from_an_answer_to_the_next_while_somebody_asks() -> None:
+    record = submitting((0, 10, "ok"), (15, 400, "unknown"), (20, 710, "ok"), (2_000, 2_005, "ok"))
+    counts = verdict("gaps", record).counts
+    assert (counts["longest_ms"], counts["acknowledged"]) == (695, 3)
+
+
+def test_a_gap_beyond_the_bound_is_told() -> None:
+    record = submitting((0, 10, "ok"), (20, 710, "ok"), gap_max_ms=500)
+    found = verdict("gaps", record)
+    assert (
+        "acknowledged for 690 ms, from 0.020000 s to 0.710000 s; at most 500 ms"
+        in (found.violations[0])
+    )
+    record.settings["gap_max_ms"] = 700
+    assert verdict("gaps", record).ok
+
+
+def test_a_gap_at_the_end_that_nobody_ended_is_one() -> None:
+    record = submitting((0, 10, "ok"), (20, 900, "unknown"), gap_max_ms=500)
+    assert not verdict("gaps", record).ok
+
+
+def test_gaps_are_counted_and_bounded_by_kind_of_fault() -> None:
+    spans = [(at, at + 10, "ok") for at in range(0, 3_000, 20) if not 500 < at < 1_300]
+    bounds = {"overall": 300, "kill leader": 900, "cut": 100}
+    record = submitting(*spans, (510, 1_290, "ok"), gap_max_ms=bounds)
+    kill = Fault(505 * MS, None, "kill leader", (1,), "node 1")
+    calm = Fault(2_900 * MS, None, "kill leader", (2,))
+    found = verdict("gaps", record, faults=[kill, calm])
+    assert found.ok
+    assert found.counts["kill leader: faults"] == 2
+    assert found.counts["kill leader: max_ms"] == 780
+    assert found.counts["kill leader: p50_ms"] <= 20
+    cut = Fault(505 * MS, 600 * MS, "cut", (3,), "node 3")
+    assert "for cut at 0.505000 s (node 3)" in verdict("gaps", record, faults=[cut]).violations[0]
+    assert not verdict("gaps", record).ok
+
+
+def test_a_run_in_which_nothing_is_accepted_is_not_available() -> None:
+    record = submitting(*((at, at + 5, "unknown") for at in range(30)))
+    assert "none of 30 submits" in verdict("gaps", record).violations[0]
+
+
+# -- stale
+
+
+def stale(record: Record, at: float, applied: int, *, who: str = "r", **value: Any) -> None:
+    told = {"applied": applied, **value}
+    record.note("get", "t1", (at, at + 5), told, who=who, consistency="stale")
+
+
+@pytest.mark.parametrize(
+    ("applied", "value", "told"),
+    [
+        (4, {"state": "pending"}, "the task was accepted at entry 5"),
+        (5, {"state": None}, "the task was accepted at entry 5"),
+        (9, {"state": "pending", "attempt": 0}, "attempt 1 was claimed at entry 8"),
+        (7, {"state": "in_progress", "attempt": 1}, "attempt 1 was claimed at entry 8"),
+    ],
+)
+def test_a_stale_read_that_does_not_fit_its_index_is_told(
+    applied: int, value: dict[str, Any], told: str
+) -> None:
+    record = Record()
+    record.submit("t1", 0, 10, 5)
+    record.claim("t1", (20, 30), 8, place=token(5))
+    stale(record, 100, applied, **value)
+    found = verdict("stale", record)
+    assert f"a state of entry {applied} does not fit, for {told}: #3 r get" in found.violations[0]
+
+
+def test_a_client_that_is_taken_back_is_told() -> None:
+    record = Record()
+    stale(record, 100, 9, state=None)
+    stale(record, 102, 8, state=None)
+    stale(record, 103, 7, state=None, who="another")
+    assert verdict("stale", record).ok
+    record.note("list", "", (200, 205), {"tasks": [], "applied": 8}, who="r")
+    assert "client r is taken back from entry 9 to 8" in verdict("stale", record).violations[0]
+
+
+def test_a_page_of_tasks_from_later_than_it_says_is_told() -> None:
+    record = Record()
+    record.submit("t1", 0, 10, 5)
+    record.note("list", "", (200, 205), {"tasks": ["t1", "t2"], "applied": 4}, who="r")
+    found = verdict("stale", record)
+    assert "task t1, which was accepted at entry 5, is in #2" in found.violations[0]
+    assert "task t2, which nobody submitted, is in #2" in found.violations[1]

@@ -1,0 +1,188 @@
+"""Thousands of legal histories, and what must be noticed when one is tampered with."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from random import Random
+
+import pytest
+
+from chaos.check import judge
+from chaos.evidence import Evidence
+from chaos.history import Operation
+from tests.unit.chaos.legal import LegalWorld
+
+HISTORIES = 2_000
+CHUNK = 250
+BASE = 20_000
+
+
+@pytest.fixture(autouse=True)
+def no_pauses() -> Iterator[None]:
+    """A world is full of cycles; to look for them again and again takes most of the time."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+def small(seed: int) -> Evidence:
+    return LegalWorld(seed, tasks=2 + seed % 3, play_ms=40 + seed % 70).run()
+
+
+@pytest.mark.parametrize("base", range(BASE, BASE + HISTORIES, CHUNK))
+def test_no_checker_complains_of_a_legal_history(base: int) -> None:
+    for seed in range(base, base + CHUNK):
+        for verdict in judge(small(seed)):
+            assert verdict.ok, (
+                f"{verdict.name} complains of the legal history of seed {seed}: "
+                f"{verdict.violations[0]}\nreplay: python -m tests.unit.chaos.replay {seed}"
+            )
+
+
+def test_legal_histories_are_in_every_trouble_there_is() -> None:
+    seen: set[tuple[str, str]] = set()
+    for seed in range(BASE, BASE + 250):
+        seen |= {(one.kind, one.code or one.outcome) for one in LegalWorld(seed).run().history}
+    reports = ("complete", "fail", "release", "extend", "progress")
+    wanted = {(kind, how) for kind in (*reports, "claim", "submit") for how in ("ok", "unknown")}
+    wanted |= {("submit", "CONFLICT"), ("submit", "QUEUE_FULL"), ("claim", "UNKNOWN_SESSION")}
+    wanted |= {("complete", "LEASE_LOST"), ("fail", "LEASE_LOST"), ("cancel", "NOT_CANCELLABLE")}
+    wanted |= {("get", "NOT_FOUND"), ("get", "ok"), ("cancel", "ok"), ("deregister", "ok")}
+    assert wanted - seen == set()
+
+
+# -- tampering: each takes a legal history and breaks one promise in it, if it can
+
+
+def lose_a_task(evidence: Evidence, rng: Random) -> bool:
+    """An accepted task is not there at the end."""
+    finals = [
+        story.final() for story in evidence.stories.values() if story.accepted() and story.final()
+    ]
+    if not finals:
+        return False
+    final = rng.choice(finals)
+    assert final is not None
+    final.outcome, final.value = "fail", {"code": "NOT_FOUND"}
+    return True
+
+
+def complete_twice(evidence: Evidence, rng: Random) -> bool:
+    """A late report of another lease is taken."""
+    for story in evidence.stories.values():
+        done = [one for one in story.reports if one.kind == "complete" and one.outcome == "ok"]
+        older = [one for one in story.grants if done and one.token < done[0].arguments["token"]]
+        if older:
+            late = _copy(done[0], at=done[0].at + 40_000_000)
+            late.arguments = {"token": older[0].token, "result": "stale"}
+            return _add(evidence, late)
+    return False
+
+
+def forget_a_submit(evidence: Evidence, rng: Random) -> bool:
+    """A read that began after the submit was acknowledged does not find the task."""
+    accepted = [one for one in evidence.history if one.kind == "submit" and one.outcome == "ok"]
+    if not accepted:
+        return False
+    submit = rng.choice(accepted)
+    assert submit.to is not None
+    read = Operation(0, "r9", "get", submit.task, {"consistency": "linearizable"}, submit.to + 1)
+    read.to, read.outcome, read.value = submit.to + 2, "fail", {"code": "NOT_FOUND"}
+    return _add(evidence, read)
+
+
+def add_twice(evidence: Evidence, rng: Random) -> bool:
+    """A repeated submit adds the task again."""
+    accepted = [one for one in evidence.history if one.kind == "submit" and one.outcome == "ok"]
+    if not accepted:
+        return False
+    again = _copy(rng.choice(accepted), at=accepted[-1].at + 1_000_000)
+    again.value = {"index": again.value["index"] + 1_000}
+    return _add(evidence, again)
+
+
+def shrink_a_token(evidence: Evidence, rng: Random) -> bool:
+    """A later attempt gets a smaller token than an earlier one."""
+    for story in evidence.stories.values():
+        if len({grant.attempt for grant in story.grants}) > 1:
+            latest = max(story.grants, key=lambda grant: grant.attempt)
+            for told in latest.operation.value["grants"]:
+                if told["token"] == latest.token:
+                    told["token"] = min(grant.token for grant in story.grants) - 1
+                    return True
+    return False
+
+
+def differ(evidence: Evidence, rng: Random) -> bool:
+    """One node keeps another state of a task."""
+    export = rng.choice(evidence.exports)
+    tasks = dict(export.tasks)
+    if not tasks:
+        return False
+    task = rng.choice(sorted(tasks))
+    tasks[task] = {**tasks[task], "lost": 77}
+    object.__setattr__(export, "tasks", tasks)
+    return True
+
+
+def read_the_past(evidence: Evidence, rng: Random) -> bool:
+    """A deposed leader answers a read: in progress, after the completion was acknowledged."""
+    for story in evidence.stories.values():
+        done = [one for one in story.reports if one.kind == "complete" and one.outcome == "ok"]
+        if done and done[0].to is not None:
+            read = _copy(done[0], at=done[0].to + 1_000)
+            read.kind, read.arguments = "get", {"consistency": "linearizable"}
+            read.value = {"state": "in_progress", "attempt": 1}
+            return _add(evidence, read)
+    return False
+
+
+def _copy(operation: Operation, *, at: int) -> Operation:
+    return Operation(
+        0,
+        operation.who,
+        operation.kind,
+        operation.task,
+        dict(operation.arguments),
+        at,
+        at + 1_000,
+        operation.outcome,
+        operation.value,
+    )
+
+
+def _add(evidence: Evidence, operation: Operation) -> bool:
+    evidence.history.append(operation)
+    evidence.history.sort(key=lambda one: one.at)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("tamper", "noticed_by"),
+    [
+        (lose_a_task, {"durable", "linearizable"}),
+        (complete_twice, {"once", "fencing", "linearizable"}),
+        (forget_a_submit, {"linearizable"}),
+        (add_twice, {"idempotent"}),
+        (shrink_a_token, {"fencing"}),
+        (differ, {"agreement"}),
+        (read_the_past, {"linearizable"}),
+    ],
+)
+def test_a_legal_history_that_is_tampered_with_is_noticed(
+    tamper: Callable[[Evidence, Random], bool], noticed_by: set[str]
+) -> None:
+    tampered = 0
+    for seed in range(BASE, BASE + 300):
+        evidence = small(seed)
+        if not tamper(evidence, Random(seed)):
+            continue
+        evidence.__dict__.pop("stories", None)  # cut before it was tampered with
+        tampered += 1
+        kept = {verdict.name for verdict in judge(evidence) if verdict.ok}
+        assert not noticed_by & kept, f"seed {seed}: {noticed_by & kept} notice nothing"
+        if tampered == 15:
+            break
+    assert tampered == 15
