@@ -91,16 +91,16 @@ async def test_a_single_node_grows_and_the_newcomer_is_amnesiac_before_it_says_w
     cluster = make_cluster(size=1)
     await cluster.start()
     await cluster.submit(3)
-    recorded: list[bool] = []
+    recorded: list[tuple[int, bool]] = []
     record = Storage.record
 
     def watched(storage: Storage, identity: Identity) -> None:
-        recorded.append(storage.amnesiac)
+        recorded.append((identity.node_id, storage.amnesiac))
         record(storage, identity)
 
     monkeypatch.setattr(Storage, "record", watched)
     two = await let_in(cluster, 2)
-    assert recorded == [True]
+    assert recorded[0] == (2, True)
     await cluster.agree()
     assert two.status.voters == (1, 2)
 
