@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from chaos.clients import Clients
 from chaos.cluster import ChaosCluster, ClusterError, Equipment
+from chaos.details import details
 from chaos.evidence import VERSION
 from chaos.export import export
 from chaos.samples import Sampler
@@ -142,7 +143,7 @@ async def _play(
         if told.get("missing"):
             report.troubles.append(f"of {told['missing']} tasks nobody told how they ended")
         addresses = {node_id: node.address for node_id, node in cluster.nodes.items()}
-        report.troubles += await export(addresses, options.directory)
+        report.troubles += await export(addresses, options.directory, details=details)
 
 
 @contextlib.asynccontextmanager

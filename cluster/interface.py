@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from cluster.addresses import Address
 
@@ -196,6 +196,20 @@ class Timing:
     apply_max_bytes: int = 256 << 10
     log_tail_bytes: int = 64 << 20
     log_pin_bytes: int = 256 << 20
+
+
+class LogHashes(NamedTuple):
+    """A piece of a log that all nodes must have alike.
+
+    Attributes:
+        first_index: First entry still kept.
+        last_index: Last entry this node knows to be committed.
+        entries: (index, term, CRC-32) of entries between the two, without a gap.
+    """
+
+    first_index: int
+    last_index: int
+    entries: list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)

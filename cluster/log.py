@@ -25,6 +25,7 @@ from cluster.interface import (
     RAFT_META,
     VOTE_KEY,
     Disk,
+    LogHashes,
 )
 
 NO_OP = b""
@@ -32,6 +33,9 @@ NO_OP = b""
 
 ENTRIES_MAX = 4096
 """Most entries in one batch for a follower."""
+
+HASHED_BYTES = 4 << 20
+"""Of entries that one call of `Log.hashes` reads: a few milliseconds. One longer is read alone."""
 
 _MARK = CONFIGURATION_MARK[0]
 _KEY = struct.Struct(">Q")
@@ -201,6 +205,27 @@ class Log:
             size += len(entry)
             chosen.append((entry, term))
         return chosen, size
+
+    def hashes(self, start: int, limit: int, committed: int) -> LogHashes:
+        """Checksums of up to `limit` committed entries from `start` on, fewer if they are long.
+
+        Args:
+            start: First index; the first one kept if that is later.
+            limit: 1 or more.
+            committed: Nothing after this index is told: it may yet be taken back.
+        """
+        first_index = self.base_index + 1
+        start = max(start, first_index)
+        end = min(start + limit - 1, committed)
+        chosen: list[tuple[int, int, int]] = []
+        left_bytes = HASHED_BYTES
+        for at in range(start - self.base_index, end - self.base_index + 1):
+            entry, index, term = self.entries[at]
+            left_bytes -= len(entry)
+            if chosen and left_bytes < 0:
+                break
+            chosen.append((index, term, crc32(entry)))
+        return LogHashes(first_index, committed, chosen)
 
     def truncate_from(self, index: int) -> None:
         """Forget the entry at `index` and all after it: they conflict with the leader's."""

@@ -32,7 +32,7 @@ from cluster.events import (
 )
 from cluster.faults import DiskDamagedError, DiskHungError, StartError
 from cluster.handshake import Standing
-from cluster.interface import Machine, PeerStatus, Status
+from cluster.interface import LogHashes, Machine, PeerStatus, Status
 from cluster.joining import Joining, OwnAddresses
 from cluster.log import DamagedLog
 from cluster.membership import Membership
@@ -230,6 +230,13 @@ class Replica:
             voters=self._config.voters,
             peers={peer: PeerStatus(peer in connected, 0, 0, None) for peer in others},
         )
+
+    def log_hashes(self, start: int, limit: int) -> LogHashes:
+        """Checksums of the log as far as it is committed, see `Log.hashes`."""
+        engine = self._driver.engine
+        if engine is None:
+            return LogHashes(1, 0, [])
+        return engine.log.hashes(start, limit, engine.commit_index)
 
     def peer_addresses(self) -> dict[int, tuple[str, str]]:
         """Return (client address, HTTP address) of every node heard of since the start."""

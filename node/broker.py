@@ -103,6 +103,8 @@ class Broker:
             answers=self._answers,
             node_status=around.node_status,
             applied_index=around.applied_index,
+            log_hashes=around.log_hashes,
+            schedule=around.schedule,
             now_s=now_s,
         )
         self._members = Members(
@@ -331,6 +333,7 @@ class Broker:
         return {
             **self._around.welcome(),
             "leader": self.leadership.leader_address,
+            "term": self.leadership.term,
             "claim_max": self._machine.settings.claim_max,
         }
 

@@ -50,7 +50,7 @@ _NEW_WORK: Final = frozenset(
     {Type.REGISTER_WORKER, Type.SUBMIT_TASK, Type.SUBMIT_BATCH, Type.CLAIM_TASK}
 )
 """Refused while the node drains; results and renewals are still taken."""
-_ADMIN: Final = frozenset({Type.CHANGE_MEMBERS, Type.DIGEST})
+_ADMIN: Final = frozenset({Type.CHANGE_MEMBERS, Type.DIGEST, Type.LOG_HASHES})
 """Asked by principals with the role `admin` alone."""
 
 
@@ -100,8 +100,10 @@ class Dispatcher:
             Type.HELLO: self._hello,
             Type.HEARTBEAT: self._heartbeat,
             Type.QUERY_STATUS: self._status,
+            Type.LIST_TASKS: self._list_tasks,
             Type.NODE_STATUS: queries.node_status,
             Type.DIGEST: queries.digest,
+            Type.LOG_HASHES: queries.log_hashes,
         }
         self._leader_only: dict[int, Callable[[Session, bytes], None]] = {
             Type.WAIT_RESULT: queries.wait,
@@ -252,6 +254,9 @@ class Dispatcher:
 
     def _status(self, session: Session, body: bytes) -> None:
         self._queries.status(session, body, leads=self._leadership.leads)
+
+    def _list_tasks(self, session: Session, body: bytes) -> None:
+        self._queries.list_tasks(session, body, leads=self._leadership.leads)
 
     def _refuse_stranger(self, session: Session, message_type: int) -> None:
         self._answers.nack(

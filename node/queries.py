@@ -7,23 +7,29 @@ does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
+from cluster.interface import LogHashes
 from node.answers import Answers
 from node.digests import Digests
 from node.leases import LeaseKeeper
 from node.reads import Barriers
 from node.requests import (
     Heartbeat,
+    ListQuery,
     RequestError,
     StatusQuery,
     WaitQuery,
     parse_bare,
     parse_heartbeat,
+    parse_list,
+    parse_log,
     parse_query,
     parse_wait,
 )
 from node.session import Session
+from node.turns import Turns
 from node.waiting import ParkedWait, WaitRoom
 from node.workers import Workers
 from statemachine import Machine
@@ -45,6 +51,8 @@ class Queries:
         answers: Sends the answers.
         node_status: The map of NODE_STATUS.
         applied_index: Where the machine stands.
+        log_hashes: Checksums of the log: (from index, how many) -> a piece of it.
+        schedule: Runs a callback soon in the event loop.
         now_s: The monotonic clock, seconds.
     """
 
@@ -58,6 +66,8 @@ class Queries:
         answers: Answers,
         node_status: Callable[[], Mapping[str, object]],
         applied_index: Callable[[], int],
+        log_hashes: Callable[[int, int], LogHashes],
+        schedule: Callable[[Callable[[], None]], object],
         now_s: Callable[[], float],
     ) -> None:
         self._machine = machine
@@ -67,6 +77,8 @@ class Queries:
         self._answers = answers
         self._node_status = node_status
         self._applied_index = applied_index
+        self._log_hashes = log_hashes
+        self._turns = Turns(schedule)
         self._digests = Digests(machine.digest, applied_index=applied_index, now_s=now_s)
         self._now_s = now_s
         self._waits = WaitRoom()
@@ -95,6 +107,16 @@ class Queries:
                 retry_after_ms=rest_ms,
             )
         self._answers.ack(session, Type.DIGEST, (request_id, *self._digests.take()))
+
+    def log_hashes(self, session: Session, body: bytes) -> None:
+        """Answer LOG_HASHES."""
+        request_id, start, limit = parse_log(body)
+
+        def tell() -> None:
+            piece = self._log_hashes(start, limit)
+            self._answers.ack(session, Type.LOG_HASHES, (request_id, *piece))
+
+        self._turns.add(session, tell)
 
     def keep_alive(self, session: Session, beat: Heartbeat) -> None:
         """Answer the heartbeat of no worker: the connection lives on."""
@@ -134,6 +156,24 @@ class Queries:
             self._behind_barrier(
                 session, Type.QUERY_STATUS, query.request_id, lambda: self._tell(session, query)
             )
+
+    def list_tasks(self, session: Session, body: bytes, *, leads: bool) -> None:
+        """Answer LIST_TASKS: behind a barrier, or as this node has it if that will do."""
+        query = parse_list(body, session.namespace)
+
+        def tell() -> None:
+            page = self._machine.list_tasks(query.wanted)
+            fields = (query.request_id, *page, self._applied_index())
+            self._answers.ack(session, Type.LIST_TASKS, fields)
+
+        if query.is_stale:
+            self._require_applied(query)
+            self._turns.add(session, tell)
+        elif not leads:
+            self._answers.redirect(session, Type.LIST_TASKS, query.request_id)
+        else:
+            in_turn = partial(self._turns.add, session, tell)
+            self._behind_barrier(session, Type.LIST_TASKS, query.request_id, in_turn)
 
     def wait(self, session: Session, body: bytes) -> None:
         """Answer WAIT_RESULT when the task has ended or the wait is over."""
@@ -246,8 +286,8 @@ class Queries:
         self._workers.heard(beat.session, beat.stats, now_s=now_s)
         self._answers.ack(session, Type.HEARTBEAT, (beat.request_id, lost))
 
-    def _tell_stale(self, session: Session, query: StatusQuery) -> None:
-        """Answer from the applied state, and name its index; nil where the task is not in it.
+    def _require_applied(self, query: StatusQuery | ListQuery) -> None:
+        """Refuse a stale read that wants more than this node has applied.
 
         The applied index of a process only grows, so one connection never sees an older
         state after a newer one. A client that moves to another node says what it has seen.
@@ -260,6 +300,10 @@ class Queries:
                 request_id=query.request_id,
                 retry_after_ms=BEHIND_RETRY_MS,
             )
+
+    def _tell_stale(self, session: Session, query: StatusQuery) -> None:
+        """Answer from the applied state, and name its index; nil where the task is not in it."""
+        self._require_applied(query)
         session.begin(0)
 
         def told() -> None:

@@ -6,12 +6,15 @@ apply; these are answered from the leader's memory and are checked here.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from cluster.configuration import AddLearner, Change, Promote, Remove
 from node.addresses import Address
+from statemachine import TaskState, Wanted
 from tq.errors import ProtocolError
 from tq.protocol import (
+    LIST_DEFAULT,
+    LIST_MAX,
     TASK_ID_BYTES,
     VERSION,
     WAIT_MAX_MS,
@@ -27,6 +30,8 @@ _TOKEN_LIMIT: Final = 2**63
 NODE_ID_MAX: Final = 65_535
 _HELLO_OPTIONS: Final = frozenset({"namespace", "token"})
 _READ_OPTIONS: Final = frozenset({"consistency", "at_least"})
+_STATES: Final = [one.value for one in TaskState]
+_LIST_OPTIONS: Final = _READ_OPTIONS | {"queue", "states", "after", "limit"}
 _CONSISTENCIES: Final = ("linearizable", "stale")
 
 
@@ -84,6 +89,22 @@ class StatusQuery(NamedTuple):
     at_least: int
 
 
+class ListQuery(NamedTuple):
+    """LIST_TASKS.
+
+    Attributes:
+        request_id: The client's number for it.
+        wanted: Which tasks, and how many.
+        is_stale: Whether any node may answer from the state it has.
+        at_least: Applied index that a stale answer must not be older than.
+    """
+
+    request_id: int
+    wanted: Wanted
+    is_stale: bool
+    at_least: int
+
+
 class WaitQuery(NamedTuple):
     """WAIT_RESULT with how long to wait, milliseconds."""
 
@@ -106,9 +127,7 @@ def parse_hello(body: bytes) -> Hello:
         request_id,
         f"client_name must be text of at most {_CLIENT_NAME_MAX} characters",
     )
-    _require(isinstance(options, dict), request_id, "options must be a map")
-    for option in options:
-        _require(option in _HELLO_OPTIONS, request_id, f"options: unknown key {str(option)[:80]!r}")
+    _require_options(options, _HELLO_OPTIONS, request_id)
     namespace = options.get("namespace", "default")
     token = options.get("token")
     _require(is_name(namespace), request_id, "options: namespace must be a name")
@@ -151,23 +170,50 @@ def parse_query(body: bytes) -> StatusQuery:
     request_id, task_id = fields[:2]
     options = fields[2] if len(fields) == 3 else {}
     _require_task_id(task_id, request_id)
-    _require(isinstance(options, dict), request_id, "options must be a map")
-    for option in options:
-        _require(option in _READ_OPTIONS, request_id, f"options: unknown key {str(option)[:80]!r}")
-    consistency = options.get("consistency", _CONSISTENCIES[0])
-    _require(
-        consistency in _CONSISTENCIES,
-        request_id,
-        f"options: consistency must be one of {', '.join(_CONSISTENCIES)}",
-    )
-    is_stale = consistency == "stale"
-    at_least = options.get("at_least", 0)
-    _require(
-        _is_token(at_least) and (is_stale or "at_least" not in options),
-        request_id,
-        "options: at_least must be an unsigned number, and only with consistency stale",
-    )
+    _require_options(options, _READ_OPTIONS, request_id)
+    is_stale, at_least = _consistency(options, request_id)
     return StatusQuery(request_id, task_id, is_stale, at_least)
+
+
+def parse_list(body: bytes, namespace: str) -> ListQuery:
+    """Read LIST_TASKS of a connection of the namespace.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    fields = _fields(body, least=1, most=2)
+    request_id = fields[0]
+    options = fields[1] if len(fields) == 2 else {}
+    _require_options(options, _LIST_OPTIONS, request_id)
+    is_stale, at_least = _consistency(options, request_id)
+    queue, states = options.get("queue"), options.get("states", _STATES)
+    after, limit = options.get("after", b""), options.get("limit", LIST_DEFAULT)
+    _require(queue is None or is_name(queue), request_id, "options: queue must be a name")
+    _require(
+        isinstance(states, list) and states != [] and all(one in _STATES for one in states),
+        request_id,
+        f"options: states must be one or more of {', '.join(_STATES)}",
+    )
+    _require(
+        isinstance(after, bytes) and len(after) in (0, TASK_ID_BYTES),
+        request_id,
+        f"options: after must be {TASK_ID_BYTES} bytes, or none",
+    )
+    _require(_is_count(limit), request_id, f"options: limit must be 1..{LIST_MAX}")
+    asked = [TaskState(one) for one in states]
+    return ListQuery(request_id, Wanted(namespace, queue, asked, after, limit), is_stale, at_least)
+
+
+def parse_log(body: bytes) -> tuple[int, int, int]:
+    """Read LOG_HASHES; return its request id, the first index and how many.
+
+    Raises:
+        RequestError: MALFORMED or BAD_REQUEST.
+    """
+    request_id, from_index, limit = _fields(body, least=3, most=3)
+    _require(_is_token(from_index), request_id, "from_index must be an unsigned number")
+    _require(_is_count(limit), request_id, f"limit must be 1..{LIST_MAX}")
+    return request_id, from_index, limit
 
 
 def parse_wait(body: bytes) -> WaitQuery:
@@ -257,6 +303,30 @@ def _require(condition: bool, request_id: int, text: str) -> None:
         raise RequestError(Code.BAD_REQUEST, text, request_id=request_id)
 
 
+def _require_options(options: object, known: frozenset[str], request_id: int) -> None:
+    _require(isinstance(options, dict), request_id, "options must be a map")
+    for option in cast("dict[object, object]", options):
+        _require(option in known, request_id, f"options: unknown key {str(option)[:80]!r}")
+
+
+def _consistency(options: dict[str, Any], request_id: int) -> tuple[bool, int]:
+    """Return whether a stale answer will do, and the index it must not be older than."""
+    consistency = options.get("consistency", _CONSISTENCIES[0])
+    _require(
+        consistency in _CONSISTENCIES,
+        request_id,
+        f"options: consistency must be one of {', '.join(_CONSISTENCIES)}",
+    )
+    is_stale = consistency == "stale"
+    at_least = options.get("at_least", 0)
+    _require(
+        _is_token(at_least) and (is_stale or "at_least" not in options),
+        request_id,
+        "options: at_least must be an unsigned number, and only with consistency stale",
+    )
+    return is_stale, at_least
+
+
 def _require_task_id(task_id: object, request_id: int) -> None:
     _require(
         isinstance(task_id, bytes) and len(task_id) == TASK_ID_BYTES,
@@ -267,6 +337,10 @@ def _require_task_id(task_id: object, request_id: int) -> None:
 
 def _is_token(value: object) -> bool:
     return type(value) is int and 0 <= value < _TOKEN_LIMIT
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LIST_MAX
 
 
 def _is_fact(item: tuple[object, object]) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from cluster.configuration import Change, Configuration
 from cluster.disk import RocksDisk
 from cluster.faults import DiskFailedError, StartError
-from cluster.interface import Status
+from cluster.interface import LogHashes, Status
 from cluster.replica import Replica
 from node import logs
 from node.addresses import Address, listen_error
@@ -214,6 +214,7 @@ class Node:
             node_status=self._status_map,
             welcome=self._welcome,
             applied_index=lambda: self.status.applied_index if self.status else 0,
+            log_hashes=self._log_hashes,
             role_changed=self._role_changed,
             peer_addresses=lambda: self.status.members if self.status else {},
             reachable=self._reachable,
@@ -224,6 +225,10 @@ class Node:
             fatal=self._fail,
             gate=gate,
         )
+
+    def _log_hashes(self, start: int, limit: int) -> LogHashes:
+        replica = self._replica
+        return LogHashes(1, 0, []) if replica is None else replica.log_hashes(start, limit)
 
     def _wall_ms(self) -> int:
         """The time entries are stamped with: agreed with the peers once there are any."""

@@ -132,7 +132,7 @@ class Session:
         Args:
             answer: Makes and sends it; not called if the connection ends before.
         """
-        if self._waiting or not self._has_room:
+        if self._waiting or not self.has_room:
             self._waiting.append(answer)
         else:
             answer()
@@ -163,11 +163,12 @@ class Session:
             self._catch_up()
 
     @property
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether a long answer may be made now."""
         return not self.stuck and self._out_bytes < ROOM_BYTES
 
     def _catch_up(self) -> None:
-        while self._waiting and self._has_room and not self.closed:
+        while self._waiting and self.has_room and not self.closed:
             self._waiting.popleft()()
 
     def begin(self, size_bytes: int) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cluster.addresses import Address
 from cluster.configuration import AddLearner, Change, Configuration
-from cluster.interface import Status
+from cluster.interface import LogHashes, Status
 from node.gate import Gate
 from node.lookout import Seen
 
@@ -48,6 +48,7 @@ class Surroundings:
         node_status: The map of NODE_STATUS.
         welcome: What HELLO is told besides the leader, the claim bound and the sizes.
         applied_index: Where the machine stands.
+        log_hashes: Checksums of the log: (from index, how many) -> a piece of it.
         role_changed: Told when the role, the term or the known leader changed.
         peer_addresses: Peer address by member of the cluster.
         reachable: Says why nodes cannot reach each other at a peer address, "" if they can.
@@ -74,6 +75,7 @@ class Surroundings:
     reachable: Callable[[Address], str] = lambda _address: ""
     look: Callable[[AddLearner, Seen], None] = lambda _change, seen: seen(None)
     disk_low: Callable[[], bool] = lambda: False
+    log_hashes: Callable[[int, int], LogHashes] = lambda _start, _limit: LogHashes(1, 0, [])
     gate: Gate = field(default_factory=Gate)
 
 

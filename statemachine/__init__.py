@@ -34,6 +34,7 @@ from statemachine.commands import (
     TaskOutcome,
     TaskResult,
 )
+from statemachine.listing import Wanted
 from statemachine.machine import Machine
 from statemachine.outcomes import (
     Accepted,
@@ -70,6 +71,7 @@ __all__ = [
     # the machine
     "Archive",
     "Machine",
+    "Wanted",
     # bytes
     "command_prefix",
     "decode_command",

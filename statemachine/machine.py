@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from statemachine import (
     claiming,
     commands,
+    listing,
     registering,
     retention,
     settling,
@@ -238,6 +239,10 @@ class Machine:
     def status(self, namespace: str, task_id: TaskId) -> dict[str, object] | None:
         """Return the status map of docs/protocol.md; None if the namespace has no such task."""
         return views.status(self._state, namespace, task_id)
+
+    def list_tasks(self, wanted: listing.Wanted) -> tuple[list[dict[str, object]], bytes]:
+        """Return a page of the list of docs/protocol.md, and where the next one goes on."""
+        return listing.page(self._state, wanted)
 
     def payload(self, task_id: TaskId) -> bytes:
         """Return the payload of a task that was not retired.

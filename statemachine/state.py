@@ -8,6 +8,7 @@ from statemachine.checkpoint import Archive, Changes, Stored
 from statemachine.heap import TaskHeap
 from statemachine.lifecycle import TRANSITIONS, Event, after
 from statemachine.lines import Queue
+from statemachine.live_order import LiveOrder
 from statemachine.outcomes import Accepted, Refused
 from statemachine.task import Task, decode_task
 from statemachine.types import (
@@ -61,6 +62,7 @@ class State:
 
     Attributes:
         live: Tasks that are not terminal.
+        live_order: Their ids in order, for lists.
         queues: Queues with a live task; others do not exist.
         leased: Live leases by token, in order of token.
         timers: SCHEDULED and FAILED tasks by due time, then by place.
@@ -91,6 +93,7 @@ class State:
         "index",
         "leased",
         "live",
+        "live_order",
         "log_time_ms",
         "next_token",
         "queues",
@@ -107,6 +110,7 @@ class State:
 
     def __init__(self, archive: Archive) -> None:
         self.live: dict[TaskId, Task] = {}
+        self.live_order = LiveOrder()
         self.queues: dict[QueueKey, Queue] = {}
         self.leased: dict[Token, Task] = {}
         self.timers = TaskHeap()

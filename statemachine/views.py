@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statemachine.state import State
-from statemachine.task import Story, Task
+from statemachine.task import Story, Task, long_result
 from statemachine.types import TIER_NAMES, TaskId, TaskState
 
 _NO_STORY = Story()
@@ -14,10 +14,27 @@ def status(state: State, namespace: str, task_id: TaskId) -> dict[str, object] |
     task = state.find(namespace, task_id)
     if task is None:
         return None
+    told = _facts(task)
+    told["result"] = state.stored.result(task)
+    told["history"] = [list(event) for event in (task.story or _NO_STORY).history]
+    return told
+
+
+def summary(task: Task) -> dict[str, object]:
+    """Return the status map as lists have it: no history, and no long result."""
+    told = _facts(task)
+    result = task.result
+    if type(result) is bytes:
+        told["result"] = result if long_result(task) is None else None
+    told["result_bytes"] = len(result) if type(result) is bytes else result
+    return told
+
+
+def _facts(task: Task) -> dict[str, object]:
     story = task.story or _NO_STORY
     waiting = task.state in (TaskState.SCHEDULED, TaskState.FAILED)
     return {
-        "task_id": task_id,
+        "task_id": task.task_id,
         "queue": task.kind.queue,
         "name": task.kind.name,
         "namespace": task.kind.namespace,
@@ -29,12 +46,11 @@ def status(state: State, namespace: str, task_id: TaskId) -> dict[str, object] |
         "created_at_ms": task.created_at_ms,
         "due_at_ms": task.due_at_ms if waiting else None,
         "finished_at_ms": task.finished_at_ms or None,
-        "result": state.stored.result(task),
+        "result": None,
         "error": _error(task, story),
         "progress": story.permille,
         "note": story.note,
         "worker": task.worker,
-        "history": [list(event) for event in story.history],
     }
 
 

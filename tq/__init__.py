@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from tq.handle import Handle
     from tq.ids import TaskId
+    from tq.listing import LogPage, TaskPage
     from tq.new_task import NewTask, Retry, Submitted
     from tq.serialization import SerializationError
     from tq.status import TaskStatus
@@ -65,10 +66,12 @@ __all__ = [
     "SyncClient",
     # what goes in and comes out
     "Duration",
+    "LogPage",
     "NewTask",
     "Retry",
     "Submitted",
     "TaskId",
+    "TaskPage",
     "TaskStatus",
     # errors
     "BadRequest",
@@ -107,12 +110,14 @@ _HOMES = {
     "Discard": "tq.context",
     "Duration": "tq.durations",
     "Handle": "tq.handle",
+    "LogPage": "tq.listing",
     "NewTask": "tq.new_task",
     "Retry": "tq.new_task",
     "Submitted": "tq.new_task",
     "SyncClient": "tq.sync",
     "Task": "tq.task",
     "TaskId": "tq.ids",
+    "TaskPage": "tq.listing",
     "TaskStatus": "tq.status",
     "Worker": "tq.worker",
     "current": "tq.context",

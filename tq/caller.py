@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from tq.addresses import join_address, split_address
+from tq.direct import ask_node
 from tq.durations import Duration, seconds
 from tq.errors import ProtocolError
 
@@ -12,21 +14,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tq.channel import Channel
+    from tq.connection import Dial
     from tq.protocol import Type
+
+Consistency: TypeAlias = Literal["linearizable", "stale"]
 
 
 class Caller:
     """What `TaskCalls` and `WorkerCalls` stand on.
 
     Attributes:
+        name: For the nodes' logs.
+        _dial: Makes transports.
+        _options: Of HELLO.
         _channel: The way to the leader.
         _readers: The way to any node, for stale reads.
         _deadline_s: How long a call may take unless it says otherwise, seconds.
+        _seen_index: Highest applied index that a stale read of this client has shown.
     """
 
+    name: str
+    _dial: Dial
+    _options: dict[str, str]
     _channel: Channel
     _readers: Channel
     _deadline_s: float
+    _seen_index = 0
 
     async def _call(
         self,
@@ -51,6 +64,27 @@ class Caller:
         deadline_s = self._deadline_s if deadline is None else seconds(deadline)
         channel = channel or self._channel
         answer = await channel.call(message_type, fields, deadline_s=deadline_s + extra_s)
+        return sized(answer, message_type, size)
+
+    async def _ask_node(
+        self,
+        address: str,
+        message_type: Type,
+        fields: Sequence[object],
+        *,
+        deadline: Duration,
+        size: int,
+    ) -> list[Any]:
+        """Ask this very node, whatever its role."""
+        answer = await ask_node(
+            join_address(*split_address(address)),
+            message_type,
+            fields,
+            dial=self._dial,
+            name=self.name,
+            options=self._options,
+            deadline_s=seconds(deadline),
+        )
         return sized(answer, message_type, size)
 
     def _clock(self, deadline: Duration | None) -> Callable[[], float]:

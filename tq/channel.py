@@ -9,8 +9,9 @@ is no task per request, and no retry logic in the callers.
       ▲                │
       └────────────────┘  REDIRECT, "not now", or the connection is lost
 
-One seeker task looks for the leader while requests wait without a connection: the node a
-REDIRECT named, then all endpoints in turn, with backoff and jitter after a full round.
+One seeker task looks for the leader while requests wait without a connection, or for one
+of a later term while the node they were sent to is silent: the node a REDIRECT named, then
+all endpoints in turn, with backoff and jitter after a full round.
 
 Whether an expired request may have been accepted is kept exactly: `at_risk` once a frame
 was sent and the connection ended, or the leader lost its office, without an answer.
@@ -22,7 +23,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tq.connection import refusal
+from tq.connection import Connection, refusal
 from tq.doubt import verdict, verdicts
 from tq.errors import (
     BadRequest,
@@ -36,13 +37,14 @@ from tq.errors import (
 )
 from tq.protocol import Code, Type, encode
 from tq.request import PARKED, READS, Request
+from tq.room import Room
 from tq.seeker import Seeker
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence
 
-    from tq.connection import Connection, Dial
+    from tq.connection import Dial
 
 
 class Channel:
@@ -71,7 +73,13 @@ class Channel:
         any_node: bool = False,
     ) -> None:
         self._seeker = Seeker(
-            endpoints, name=name, options=options, dial=dial, rng=rng, any_node=any_node
+            endpoints,
+            name=name,
+            options=options,
+            dial=dial,
+            make=self._make_connection,
+            rng=rng,
+            any_node=any_node,
         )
         self._in_flight_max = in_flight_max
         self.info: Mapping[str, Any] = {}
@@ -86,8 +94,7 @@ class Channel:
         self._requests: dict[int, Request] = {}
         # What waits for room on the connection; without one, `_requests` says who waits.
         self._unsent: deque[Request] = deque()
-        self._busy = 0
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._room = Room(self._in_flight_max)
         self._connection: Connection | None = None
         # Left for another node, while their last answers may still come.
         self._leaving: list[Connection] = []
@@ -119,8 +126,8 @@ class Channel:
             raise Unavailable(f"{message_type.name}: the deadline was over before it was sent")
         expires_at_s = loop.time() + deadline_s
         counted = message_type not in PARKED
-        if counted and self._busy >= self._in_flight_max:
-            await self._wait_for_room(expires_at_s)
+        if counted:
+            await self._room.wait(expires_at_s)
         self._request_id = request_id = self._request_id + 1
         try:
             frame = encode(message_type, [request_id, *fields])
@@ -128,13 +135,13 @@ class Channel:
             raise ConfigError(str(error)) from None
         request = Request(message_type, frame, loop.create_future())
         self._requests[request_id] = request
-        self._busy += counted
+        self._room.taken += counted
         timer = loop.call_at(expires_at_s, self._expire, request, deadline_s)
-        if self._connection is None:
-            self._seek()
-        else:
+        if self._connection is not None:
             self._unsent.append(request)
             self._send_unsent()
+        if self._connection is None or self._connection.is_silent:
+            self._seek()
         try:
             return await request.future
         except asyncio.CancelledError:
@@ -144,8 +151,8 @@ class Channel:
         finally:
             timer.cancel()
             self._requests.pop(request_id, None)
-            self._busy -= counted
-            self._make_room()
+            self._room.taken -= counted
+            self._room.offer()
 
     async def close(self) -> None:
         """Give up all requests and close all connections."""
@@ -162,6 +169,7 @@ class Channel:
             connection.close()
         for connection in connections:
             await connection.wait_closed()
+        await self._seeker.wait_closed()
 
     def _attach(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
@@ -174,29 +182,6 @@ class Channel:
         if self._closed:
             raise ConfigError("this client was closed")
         return loop
-
-    async def _wait_for_room(self, expires_at_s: float) -> None:
-        assert self._loop is not None
-        room: asyncio.Future[None] = self._loop.create_future()
-        self._room.append(room)
-        try:
-            async with asyncio.timeout_at(expires_at_s):
-                await room
-        except TimeoutError:
-            raise Unavailable(
-                f"{self._in_flight_max} requests were in flight until the deadline"
-            ) from None
-        except asyncio.CancelledError:
-            if room.done() and not room.cancelled():
-                self._make_room()
-            raise
-
-    def _make_room(self) -> None:
-        while self._room and self._busy < self._in_flight_max:
-            room = self._room.popleft()
-            if not room.done():
-                room.set_result(None)
-                return
 
     # ----------------------------------------------------------------------- sending
 
@@ -308,6 +293,20 @@ class Channel:
 
     # ----------------------------------------------------------------------- seeking
 
+    def _make_connection(self, address: str) -> Connection:
+        return Connection(
+            address,
+            receive=self._receive,
+            lost=self._on_lost,
+            resumed=self._send_unsent,
+            silent=self._on_silent,
+            is_urgent=lambda: self._room.taken > 0,
+        )
+
+    def _on_silent(self, connection: Connection) -> None:
+        if connection is self._connection and self._is_anyone_waiting():
+            self._seek()
+
     def _seek(self) -> None:
         assert self._loop is not None
         if self._search is None and not self._closed:
@@ -319,13 +318,12 @@ class Channel:
     async def _find_leader(self) -> None:
         try:
             while self._is_anyone_waiting():
-                connection = await self._seeker.find(
-                    receive=self._receive, lost=self._on_lost, resumed=self._send_unsent
-                )
+                if self._connection is not None and not self._connection.is_silent:
+                    return
+                connection = await self._seeker.find(beside=self._connection)
                 if connection is not None:
                     self._use(connection)
                     return
-                self._seeker.missed()
         except Rejected as error:
             # HELLO was refused for good. Each request gets an error of its own.
             for request in self._requests.values():
@@ -334,9 +332,12 @@ class Channel:
                 request.at_risk = request.at_risk or request.connection is not None
                 self._settle(request, verdict(request, own))
         finally:
+            self._seeker.rest()
             self._search = None
 
     def _use(self, connection: Connection) -> None:
+        if self._connection is not None:
+            self._connection.abort("fell silent")
         leaving, self._leaving = self._leaving, []
         for old in leaving:
             old.close()  # tells _on_lost, which puts its unanswered requests at risk

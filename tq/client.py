@@ -11,13 +11,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tq.addresses import join_address, parse_servers, split_address
-from tq.caller import sized
+from tq.addresses import parse_servers
 from tq.channel import Channel
 from tq.dialling import Dialler
-from tq.direct import ask_node
 from tq.durations import Duration, seconds
 from tq.errors import ConfigError
+from tq.listing import ListCalls
 from tq.new_task import NewTask, Retry, Submitted
 from tq.node_info import NodeInfo
 from tq.protocol import Type, is_name
@@ -37,7 +36,7 @@ DEADLINE_DEFAULT: Final = "10s"
 IN_FLIGHT_MAX: Final = 10_000
 
 
-class Client(TaskCalls, WorkerCalls):
+class Client(TaskCalls, ListCalls, WorkerCalls):
     """A client of one cluster, for one event loop.
 
     It connects when it is first used, and again whenever it must.
@@ -204,7 +203,7 @@ class Client(TaskCalls, WorkerCalls):
         Raises:
             Unavailable: It did not answer; the text says why.
         """
-        answer = await self._ask_node(address, Type.NODE_STATUS, deadline, size=2)
+        answer = await self._ask_node(address, Type.NODE_STATUS, [], deadline=deadline, size=2)
         return dict(answer[1])
 
     async def node_digest(self, address: str, *, deadline: Duration = "10s") -> tuple[int, bytes]:
@@ -218,19 +217,5 @@ class Client(TaskCalls, WorkerCalls):
             RateLimited: It computed one a moment ago, which stops it as long as it takes;
                 the error says when to ask again.
         """
-        answer = await self._ask_node(address, Type.DIGEST, deadline, size=3)
+        answer = await self._ask_node(address, Type.DIGEST, [], deadline=deadline, size=3)
         return int(answer[1]), bytes(answer[2])
-
-    async def _ask_node(
-        self, address: str, message_type: Type, deadline: Duration, *, size: int
-    ) -> list[Any]:
-        answer = await ask_node(
-            join_address(*split_address(address)),
-            message_type,
-            [],
-            dial=self._dial,
-            name=self.name,
-            options=self._options,
-            deadline_s=seconds(deadline),
-        )
-        return sized(answer, message_type, size)

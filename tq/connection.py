@@ -5,8 +5,9 @@ frames of one turn of the event loop into one write, cuts what comes in, says a 
 when it was quiet for too long, and tells its owner once when it is lost.
 
 A node that hangs, or that vanished without closing, looks like a quiet one. Whenever
-answers are due and nothing came for `PROBE_S`, a HEARTBEAT is sent that any node
-answers at once; `PROBE_S` later, without a byte in either direction, it counts as lost.
+answers are due and nothing came for a while, a HEARTBEAT is sent that any node answers at
+once, however slow its disk is. Without a byte after it in either direction the node is
+*silent*, which is told to the owner, who may look around; and lost after `LOST_S`.
 """
 
 from __future__ import annotations
@@ -34,14 +35,24 @@ if TYPE_CHECKING:
     Receive = Callable[["Connection", int, list[Any]], None]
     Lost = Callable[["Connection", str], None]
 
+LOOK_S: Final = 0.25
+"""How often a connection looks after itself at least, seconds."""
 PROBE_S: Final = 1.0
-"""How often a connection looks after itself, seconds."""
+"""How long it may be quiet while all that is due are answers that may take their time."""
+PROBE_SOON_S: Final = 0.25
+"""How long it may be quiet while somebody waits for an answer; twice as long after each
+probe that was answered, up to `PROBE_S`, so that a slow node is not asked ever again."""
+SILENT_S: Final = 0.25
+"""How long the answer to a probe may take before the node counts as silent, seconds."""
+LOST_S: Final = 2.0
+"""After how many seconds of silence a connection is given up; half of them after the probe."""
 KEEP_ALIVE_S: Final = HEARTBEAT_INTERVAL_MS / 1000
 OPEN_MAX_S: Final = 2.0
 """How long connecting and HELLO may take together, seconds."""
 
 _OWN_REQUEST_ID = REQUEST_ID_MAX  # HELLO and keep-alive; calls count up from 1
 _FLUSH_BYTES = 1024 * 1024
+_LOOK_MIN_S: Final = 0.01
 
 
 class Connection(asyncio.Protocol):
@@ -52,6 +63,8 @@ class Connection(asyncio.Protocol):
         receive: Called with each answer: connection, type, payload.
         lost: Called once with the reason, "" after `close`; not if HELLO was never accepted.
         resumed: Called when writing may go on after `paused`.
+        silent: Called when answers are due and the node does not even answer a probe.
+        is_urgent: Whether somebody waits for an answer that should come at once.
     """
 
     info: Mapping[str, Any]
@@ -66,6 +79,8 @@ class Connection(asyncio.Protocol):
         receive: Receive,
         lost: Lost,
         resumed: Callable[[], None] = lambda: None,
+        silent: Callable[[Connection], None] = lambda _: None,
+        is_urgent: Callable[[], bool] = lambda: False,
     ) -> None:
         self.address = address
         self.info = {}
@@ -74,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._receive = receive
         self._lost = lost
         self._resumed = resumed
+        self._tell_silent = silent
+        self._is_urgent = is_urgent
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
@@ -86,8 +103,11 @@ class Connection(asyncio.Protocol):
         self._flush_due = False
         # Requests sent minus answers received: each request has exactly one answer.
         self._unanswered = 0
-        self._sent_at_s = self._received_at_s = self._loop.time()
+        self._sent_at_s = self._heard_at_s = self._due_since_s = self._loop.time()
+        # Since when a probe is without an answer.
         self._probed_at_s: float | None = None
+        self._patience_s = PROBE_SOON_S
+        self._silent = False
         self._written_bytes = 0
         self._gone_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -96,6 +116,17 @@ class Connection(asyncio.Protocol):
     def is_closed(self) -> bool:
         """Whether it is lost or closed: what is sent now goes nowhere."""
         return self._closed_because is not None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether answers are due and a probe was not answered either, so far."""
+        return self._silent
+
+    @property
+    def term(self) -> int:
+        """The term of that leader, as of HELLO; 0 if the node does not say."""
+        term = self.info.get("term")
+        return term if type(term) is int and term > 0 else 0
 
     @property
     def leader(self) -> str:
@@ -125,12 +156,14 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self.abort("HELLO was not accepted")
             raise
-        self._timer = self._loop.call_later(PROBE_S, self._look_after)
+        self._timer = self._loop.call_later(LOOK_S, self._look_after)
 
     def send(self, frame: bytes) -> None:
         """Write a whole frame, together with all others of this turn of the loop."""
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
+        if not self._unanswered:
+            self._due_since_s = self._loop.time()
         self._unanswered += 1
         if self._outbox_bytes >= _FLUSH_BYTES:
             self._flush()
@@ -182,7 +215,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut bytes into answers and hand them on; see `asyncio.Protocol`."""
-        self._received_at_s = self._loop.time()
+        self._heard()
         try:
             for message_type, body in self._decoder.feed(data):
                 self._unanswered -= 1
@@ -197,7 +230,10 @@ class Connection(asyncio.Protocol):
             return
         if not self._accepted:
             self._take_hello(message_type, payload)
-        elif payload[0] != _OWN_REQUEST_ID:
+        elif payload[0] == _OWN_REQUEST_ID:
+            self._patience_s = min(PROBE_S, 2 * self._patience_s)
+        else:
+            self._patience_s = PROBE_SOON_S
             self._receive(self, message_type, payload)
 
     def _take_hello(self, message_type: int, payload: list[Any]) -> None:
@@ -233,26 +269,40 @@ class Connection(asyncio.Protocol):
         self._sent_at_s = self._loop.time()
         self._transport.write(data)
 
+    def _heard(self) -> None:
+        self._heard_at_s = self._loop.time()
+        self._probed_at_s = None
+        self._silent = False
+
     def _look_after(self) -> None:
-        """Say a word if it was quiet for long; give up if nobody answers."""
+        """Say a word if it was quiet for long; tell if nobody answers, and give up in the end."""
         now_s = self._loop.time()
-        self._timer = self._loop.call_at(now_s + PROBE_S, self._look_after)
         assert self._transport is not None
         unwritten_bytes = self._transport.get_write_buffer_size()
         gone_bytes = self._written_bytes - unwritten_bytes
-        # A long frame on a slow line is no silence.
-        moves = unwritten_bytes > 0 and gone_bytes > self._gone_bytes
+        if unwritten_bytes > 0 and gone_bytes > self._gone_bytes:
+            self._heard()  # a long frame on a slow line is no silence
         self._gone_bytes = gone_bytes
-        quiet = self._unanswered > 0 and now_s - self._received_at_s >= PROBE_S and not moves
-        probed_at_s, self._probed_at_s = self._probed_at_s, None
-        if not quiet:
-            if now_s - self._sent_at_s + PROBE_S > KEEP_ALIVE_S:
-                self._speak()
-        elif probed_at_s is None or self._received_at_s >= probed_at_s:
+        quiet_since_s = max(self._heard_at_s, self._due_since_s) if self._unanswered else now_s
+        probe_at_s = quiet_since_s + (self._patience_s if self._is_urgent() else PROBE_S)
+        if self._probed_at_s is not None:
+            self._look_at_silence(now_s, quiet_since_s, self._probed_at_s)
+        elif now_s >= probe_at_s:
             self._probed_at_s = now_s
             self._speak()
-        else:
-            self.abort(f"no answer for {now_s - self._received_at_s:.1f} s")
+        elif now_s - self._sent_at_s + PROBE_S > KEEP_ALIVE_S:
+            self._speak()
+        if self._closed_because is None:
+            sooner_s = probe_at_s - now_s if now_s < probe_at_s else LOOK_S
+            delay_s = max(_LOOK_MIN_S, min(LOOK_S, sooner_s))
+            self._timer = self._loop.call_later(delay_s, self._look_after)
+
+    def _look_at_silence(self, now_s: float, quiet_since_s: float, probed_at_s: float) -> None:
+        if now_s - quiet_since_s >= LOST_S and now_s - probed_at_s >= LOST_S / 2:
+            self.abort(f"no answer for {now_s - quiet_since_s:.1f} s")
+        elif now_s - probed_at_s >= SILENT_S and not self._silent:
+            self._silent = True
+            self._tell_silent(self)
 
     def _speak(self) -> None:
         self.send(encode(Type.HEARTBEAT, [_OWN_REQUEST_ID, 0, []]))

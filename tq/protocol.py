@@ -61,6 +61,9 @@ LEASE_MAX_MS: Final = 86_400_000
 PERMILLE_MAX: Final = 1000
 REQUEST_ID_MAX: Final = 2**64 - 1
 TASK_ID_BYTES: Final = 16
+LIST_DEFAULT: Final = 100
+LIST_MAX: Final = 1000
+"""Most tasks of a LIST_TASKS, and most entries of a LOG_HASHES."""
 
 IDLE_MS: Final = 30_000
 """A connection on which the client sent no frame for so long is closed."""
@@ -97,6 +100,8 @@ class Type(IntEnum):
     NODE_STATUS = 0x11
     DIGEST = 0x12
     CHANGE_MEMBERS = 0x13
+    LIST_TASKS = 0x14
+    LOG_HASHES = 0x15
     ACK = 0x80
     NACK = 0x81
     REDIRECT = 0x82

@@ -22,6 +22,8 @@ READS = frozenset(
         Type.LIST_WORKERS,
         Type.NODE_STATUS,
         Type.DIGEST,
+        Type.LIST_TASKS,
+        Type.LOG_HASHES,
     }
 )
 

@@ -54,6 +54,8 @@ class TaskStatus:
         note: The worker's words with it.
         worker: Name of the worker that holds or held it last; None before the first claim.
         history: The latest events, oldest first.
+        result_bytes: Of a list, which leaves long results and histories out: the length of
+            the result. None otherwise.
         applied_index: Of a stale read: the log index of the state it shows. None otherwise.
     """
 
@@ -75,6 +77,7 @@ class TaskStatus:
     note: str | None = None
     worker: str | None = None
     history: tuple[Event, ...] = ()
+    result_bytes: int | None = None
     applied_index: int | None = None
 
     @property
@@ -115,6 +118,7 @@ class TaskStatus:
                 note=status.get("note"),
                 worker=status.get("worker"),
                 history=tuple(Event(*event) for event in status.get("history", ())),
+                result_bytes=status.get("result_bytes"),
                 applied_index=applied_index,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tq.client import DEADLINE_DEFAULT, IN_FLIGHT_MAX, Client
 from tq.link import Link
+from tq.protocol import LIST_DEFAULT, LIST_MAX
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from tq.caller import Consistency
     from tq.connection import Dial
     from tq.durations import Duration
     from tq.errors import TqError
     from tq.ids import TaskId
+    from tq.listing import LogPage, TaskPage
     from tq.new_task import NewTask, Retry, Submitted
     from tq.node_info import NodeInfo
     from tq.status import TaskStatus
-    from tq.task_calls import Consistency
     from tq.worker_calls import Grant, WorkerSession
 
 Answer = TypeVar("Answer")
@@ -168,6 +170,62 @@ class SyncClient:
             ),
         )
 
+    def list_tasks(
+        self,
+        *,
+        queue: str | None = None,
+        states: Sequence[str] | None = None,
+        after: str | None = None,
+        limit: int = LIST_DEFAULT,
+        consistency: Consistency = "linearizable",
+        at_least: int = 0,
+        node: str | None = None,
+        deadline: Duration | None = None,
+    ) -> TaskPage:
+        """Return one page of the tasks of the namespace, in order of id."""
+        return self._do(
+            "list_tasks",
+            lambda client: client.list_tasks(
+                queue=queue,
+                states=states,
+                after=after,
+                limit=limit,
+                consistency=consistency,
+                at_least=at_least,
+                node=node,
+                deadline=deadline,
+            ),
+        )
+
+    def tasks(
+        self,
+        *,
+        queue: str | None = None,
+        states: Sequence[str] | None = None,
+        after: str | None = None,
+        limit: int = LIST_MAX,
+        consistency: Consistency = "linearizable",
+        at_least: int = 0,
+        node: str | None = None,
+        deadline: Duration | None = None,
+    ) -> Iterator[TaskStatus]:
+        """Give the tasks of the namespace in order of id, page by page."""
+        while True:
+            page = self.list_tasks(
+                queue=queue,
+                states=states,
+                after=after,
+                limit=limit,
+                consistency=consistency,
+                at_least=at_least,
+                node=node,
+                deadline=deadline,
+            )
+            yield from page.tasks
+            after = page.after
+            if after is None:
+                return
+
     def wait(
         self,
         task_id: TaskId | str,
@@ -223,6 +281,15 @@ class SyncClient:
         """Have one node compute the digest over its whole state."""
         return self._do(
             "node_digest", lambda client: client.node_digest(address, deadline=deadline)
+        )
+
+    def node_log(
+        self, address: str, *, start: int = 0, limit: int = LIST_MAX, deadline: Duration = "10s"
+    ) -> LogPage:
+        """Ask one node for checksums of its log as far as it is committed."""
+        return self._do(
+            "node_log",
+            lambda client: client.node_log(address, start=start, limit=limit, deadline=deadline),
         )
 
     def register_worker(

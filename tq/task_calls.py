@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from tq.caller import Caller
+from tq.caller import Caller, Consistency
 from tq.durations import Duration, milliseconds
 from tq.errors import (
     ConfigError,
@@ -27,21 +27,13 @@ from tq.status import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Consistency: TypeAlias = Literal["linearizable", "stale"]
-
 _BATCHES_IN_FLIGHT = 4
 _ANSWER_S = 1.0  # for the answer of a wait to travel, beyond the wait itself
 _PAUSE_S = 1.0  # where the cluster gave no hint
 
 
 class TaskCalls(Caller):
-    """What submitters say. `tq.Client` has these methods.
-
-    Attributes:
-        _seen_index: Highest applied index that a stale read of this client has shown.
-    """
-
-    _seen_index = 0
+    """What submitters say. `tq.Client` has these methods."""
 
     async def submit(
         self,

@@ -7,7 +7,10 @@ in it, one accepted later is not, and its attempts are those claimed up to there
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from chaos.evidence import Evidence
@@ -78,11 +81,18 @@ def _fits_its_index(evidence: Evidence, findings: Findings, story: Story, read: 
 
 
 def _lists(evidence: Evidence, findings: Findings) -> None:
-    """A page may leave tasks out, but holds none from later than it says."""
+    """A page holds none from later than it says, and of where it looked none is left out."""
+    accepted_at = {
+        task: int(accepted.value["index"])
+        for task, story in evidence.stories.items()
+        if (accepted := story.accepted()) is not None
+    }
+    in_order = sorted(accepted_at)
     for operation in evidence.history:
         if operation.kind != "list" or operation.outcome != "ok":
             continue
         findings.counts["lists"] += 1
+        _is_a_piece(evidence, findings, operation, in_order=in_order, accepted_at=accepted_at)
         for task in operation.value["tasks"]:
             story = evidence.stories.get(task)
             accepted = None if story is None else story.accepted()
@@ -93,3 +103,30 @@ def _lists(evidence: Evidence, findings: Findings) -> None:
             else:
                 continue
             findings.violated(f"task {task}, {wrong}, is in {evidence.describe(operation)}")
+
+
+def _is_a_piece(
+    evidence: Evidence,
+    findings: Findings,
+    operation: Operation,
+    *,
+    in_order: list[str],
+    accepted_at: Mapping[str, int],
+) -> None:
+    """Hold a page against all tasks between where it begins and where it ends."""
+    tasks: list[str] = operation.value["tasks"]
+    after: str = operation.arguments.get("after", "")
+    if any(one >= other for one, other in pairwise([after, *tasks])):
+        findings.violated(f"not in order behind {after!r}: {evidence.describe(operation)}")
+    limit = operation.arguments.get("limit")
+    if limit is not None and len(tasks) > limit:
+        findings.violated(f"{len(tasks)} tasks, of {limit}: {evidence.describe(operation)}")
+    until = operation.value.get("until") or (tasks[-1] if tasks else after)
+    first, end = bisect_right(in_order, after), bisect_right(in_order, until)
+    listed = set(tasks)
+    for task in in_order[first:end]:
+        if task not in listed and accepted_at[task] <= operation.value["applied"]:
+            findings.violated(
+                f"task {task}, which was accepted at entry {accepted_at[task]}, is missing in "
+                + evidence.describe(operation)
+            )

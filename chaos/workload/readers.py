@@ -9,9 +9,13 @@ from typing import Any, Final
 from chaos.stories import FINAL
 from chaos.workload.recorder import Recorder
 from chaos.workload.tasks import Known
-from tq import Client, NotFound, TaskId, TaskStatus, TqError
+from tq import Client, NotFound, TaskId, TaskPage, TaskStatus, TqError
 
 _DEADLINE: Final = "4s"
+_LISTS: Final = 0.05
+_STALE: Final = 0.35
+"""Shares of all reads."""
+_PAGE: Final = 50
 _FINAL_DEADLINE_S: Final = 20
 _FINAL_TRIES: Final = 5
 _FINAL_AT_ONCE: Final = 24
@@ -44,8 +48,13 @@ class Reader:
             spec = self._known.any(self._rng)
             if spec is None:
                 continue
-            stale = self._rng.random() < 0.4
-            await (self._stale if stale else self._linearizable)(spec.task_id)
+            draw = self._rng.random()
+            if draw < _LISTS:
+                await self._list(spec.task_id)
+            elif draw < _LISTS + _STALE:
+                await self._stale(spec.task_id)
+            else:
+                await self._linearizable(spec.task_id)
 
     async def _linearizable(self, task_id: TaskId) -> None:
         await read(self._recorder, self._client, self._name, task_id, deadline=_DEADLINE)
@@ -59,6 +68,18 @@ class Reader:
             task=task_id.raw.hex(),
             arguments={"consistency": "stale"},
             absent=_absent,
+        )
+
+    async def _list(self, after: TaskId) -> None:
+        """Read a page of the list that begins behind a task, as any node has it."""
+        await self._recorder.call(
+            self._name,
+            "list",
+            lambda: self._client.list_tasks(
+                after=after, limit=_PAGE, consistency="stale", deadline=_DEADLINE
+            ),
+            told=_listed,
+            arguments={"after": after.raw.hex(), "limit": _PAGE},
         )
 
 
@@ -108,6 +129,11 @@ def _told(status: TaskStatus) -> dict[str, Any]:
     if status.applied_index is not None:
         value["applied"] = status.applied_index
     return value
+
+
+def _listed(page: TaskPage) -> dict[str, Any]:
+    tasks = [status.task_id.raw.hex() for status in page.tasks]
+    return {"tasks": tasks, "until": page.after, "applied": page.applied_index}
 
 
 def _absent(error: TqError) -> dict[str, Any] | None:

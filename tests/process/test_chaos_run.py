@@ -47,6 +47,13 @@ def test_a_short_run_keeps_every_promise_and_leaves_its_record(tmp_path: Path) -
     faults = [json.loads(line) for line in (run / "faults.jsonl").read_text().splitlines()]
     assert {fault["kind"] for fault in faults} == {"kill leader"}
     assert check([str(run)]) == 0
+    counts = {
+        verdict["name"]: verdict["counts"]
+        for verdict in json.loads((run / "verdicts.json").read_text())
+    }
+    for what in ("digests compared", "tasks compared", "log entries compared"):
+        assert counts["agreement"][what] > 0
+    assert counts["stale"]["lists"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

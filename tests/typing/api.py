@@ -81,6 +81,10 @@ async def coroutines() -> None:
 def clients() -> None:
     with tq.SyncClient("n1:7401") as client:
         assert_type(client.submit("name", b""), tq.Submitted)
+        assert_type(client.list_tasks(queue="mail"), tq.TaskPage)
+        assert_type(client.node_log("n1:7401").entries, list[tuple[int, int, int]])
+        for status in client.tasks(states=["dead_letter"]):
+            assert_type(status, tq.TaskStatus)
 
 
 def passed_around(task: tq.Task[[int, int], int]) -> int:

@@ -170,6 +170,47 @@ def workers(settings: Settings) -> None:
 
 
 @cli.group()
+def tasks() -> None:
+    """Look at many tasks."""
+
+
+@tasks.command("list")
+@click.option("--queue", help="Those of this queue; all unless said.")
+@click.option(
+    "--state", "states", multiple=True, help="Those in this state, e.g. dead_letter; repeatable."
+)
+@click.option("--after", metavar="ID", help="Those with larger ids: where a list ended.")
+@click.option("--limit", type=click.IntRange(1), default=100, help="So many at most.")
+@click.option("--stale", is_flag=True, help="As any node has them: needs no leader, may be older.")
+@output_option
+@click.pass_obj
+def tasks_list(
+    settings: Settings,
+    *,
+    queue: str | None,
+    states: tuple[str, ...],
+    after: str | None,
+    limit: int,
+    stale: bool,
+) -> None:
+    """List tasks in the order of their ids, which is that of their age."""
+    from tq.admin import listing  # noqa: PLC0415 -- --help must not pay for it
+
+    _run(
+        settings,
+        lambda client: listing.show(
+            client,
+            queue=queue,
+            states=states,
+            after=after,
+            limit=limit,
+            stale=stale,
+            output=settings.output,
+        ),
+    )
+
+
+@cli.group()
 def cluster() -> None:
     """Look at the nodes, let nodes in and let them go."""
 

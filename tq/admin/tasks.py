@@ -11,12 +11,12 @@ import click
 
 from tq.admin.exits import Exit
 from tq.admin.output import OutputFormat, emit, fields, moment, readable, table
+from tq.caller import Consistency
 from tq.durations import Duration
 from tq.errors import ConfigError
 from tq.new_task import Submitted
 from tq.serialization import JsonSerializer
 from tq.status import TaskStatus
-from tq.task_calls import Consistency
 
 
 class TaskClient(Protocol):

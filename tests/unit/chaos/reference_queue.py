@@ -218,7 +218,8 @@ class ReferenceQueue:
         return "ok", {**(past[-1] if past else {"state": None}), "applied": applied}
 
     def list_tasks(self, applied: int) -> Answer:
-        old = [one for one in self.tasks.values() if one.place >> POSITION_BITS <= applied]
+        known = sorted(self.tasks.values(), key=lambda one: one.task)
+        old = [one for one in known if one.place >> POSITION_BITS <= applied]
         return "ok", {"tasks": [task.task for task in old], "applied": applied}
 
     # -- sessions and leases

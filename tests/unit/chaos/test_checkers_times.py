@@ -190,3 +190,37 @@ def test_a_page_of_tasks_from_later_than_it_says_is_told() -> None:
     found = verdict("stale", record)
     assert "task t1, which was accepted at entry 5, is in #2" in found.violations[0]
     assert "task t2, which nobody submitted, is in #2" in found.violations[1]
+
+
+def listed(tasks: list[str], **told: Any) -> list[str]:
+    """What is said of a page that begins behind t1, when t1 to t5 are there and t4 is newer."""
+    record = Record()
+    for number, index in ((1, 5), (2, 6), (3, 7), (4, 20), (5, 9)):
+        record.submit(f"t{number}", 0, 10, index)
+    value = {"tasks": tasks, "applied": 12, "until": None} | told
+    record.note("list", "", (200, 205), value, who="r", after="t1", limit=3)
+    return verdict("stale", record).violations
+
+
+def test_a_page_that_is_a_piece_of_the_list_is_fine() -> None:
+    assert listed(["t2", "t3", "t5"]) == []
+    assert listed(["t2", "t3"]) == []
+    assert listed([], until="t1x") == []
+    assert listed(["t2", "t3", "t5"], until="t7") == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told", "violation"),
+    [
+        (["t2", "t5"], {}, "task t3, which was accepted at entry 7, is missing in"),
+        (["t2"], {"until": "t3"}, "task t3, which was accepted at entry 7, is missing in"),
+        (["t3", "t2"], {}, "not in order behind 't1'"),
+        (["t2", "t2", "t3"], {}, "not in order"),
+        (["t1", "t2", "t3"], {}, "not in order"),
+        (["t2", "t3", "t4", "t5"], {"applied": 30}, "4 tasks, of 3"),
+    ],
+)
+def test_a_page_that_is_none_is_told(
+    tasks: list[str], told: dict[str, Any], violation: str
+) -> None:
+    assert violation in listed(tasks, **told)[0]

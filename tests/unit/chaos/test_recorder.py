@@ -15,7 +15,7 @@ from chaos.workload.producers import Producer
 from chaos.workload.readers import Reader
 from chaos.workload.recorder import Journal, Recorder, merge
 from chaos.workload.tasks import Known, draw
-from tests.support.fake_cluster import a_client, a_cluster
+from tests.support.fake_cluster import a_client, a_cluster, a_status
 from tests.support.fake_server import FakeRequest
 from tests.support.virtual_time import in_virtual_time
 from tq import (
@@ -145,6 +145,26 @@ async def test_a_stale_read_that_finds_nothing_says_in_which_state(tmp_path: Pat
     assert (operation.kind, operation.outcome) == ("get", "ok")
     assert operation.value == {"state": None, "applied": 17}
     assert operation.arguments == {"consistency": "stale"}
+
+
+@in_virtual_time
+async def test_a_page_of_the_list_is_recorded_with_where_it_begins_and_ends(tmp_path: Path) -> None:
+    network, *nodes = a_cluster()
+    recorder, known, rng = Recorder(tmp_path / "j"), Known(), random.Random(5)
+    after, listed = draw(rng).task_id, draw(rng).task_id
+    for node in nodes:
+        node.on(Type.LIST_TASKS, lambda request: request.ack([a_status(listed)], listed.raw, 17))
+    async with a_client(network) as client:
+        reader = Reader("r", client=client, recorder=recorder, known=known, rng=rng)
+        await reader._list(after)
+    recorder.close()
+    [operation] = recorded(tmp_path / "j")
+    assert (operation.kind, operation.outcome, operation.task) == ("list", "ok", "")
+    hexadecimal = listed.raw.hex()
+    assert operation.value == {"tasks": [hexadecimal], "until": hexadecimal, "applied": 17}
+    assert operation.arguments == {"after": after.raw.hex(), "limit": 50}
+    [asked] = [one.fields[0] for node in nodes for one in node.seen if one.type == Type.LIST_TASKS]
+    assert asked == {"limit": 50, "after": after.raw, "consistency": "stale", "at_least": 0}
 
 
 @in_virtual_time

@@ -17,7 +17,7 @@ from cluster.interface import (
     RAFT_META,
     VOTE_KEY,
 )
-from cluster.log import DamagedLog, Log
+from cluster.log import HASHED_BYTES, DamagedLog, Log
 from tests.support.sim_disk import SimDisk
 from tests.support.sim_machine import FAMILIES
 
@@ -258,3 +258,28 @@ def test_a_damaged_configuration_in_the_log_is_refused_by_its_index() -> None:
     disk.write()
     with pytest.raises(DamagedLog, match="index 2: version"):
         Log(disk)
+
+
+def test_the_checksums_of_committed_entries_are_told_and_of_no_others() -> None:
+    log = Log(_disk_with(b"one", b"", b"three", b"four", b"five"))
+    entries = [(1, 3, crc32(b"one")), (2, 3, 0), (3, 3, crc32(b"three"))]
+    assert log.hashes(0, 100, 3) == (1, 3, entries)
+    assert log.hashes(2, 1, 3) == (1, 3, entries[1:2])
+    assert log.hashes(3, 100, 3) == (1, 3, entries[2:])
+    assert log.hashes(4, 100, 3) == (1, 3, [])
+    assert log.hashes(1, 100, 0) == (1, 0, [])
+
+
+def test_the_checksums_begin_with_the_first_entry_that_is_kept() -> None:
+    log = Log(_disk_with(b"one", b"two", b"three", b"four"))
+    log.cut_to(2)
+    assert log.hashes(0, 1, 4) == (3, 4, [(3, 3, crc32(b"three"))])
+    assert log.hashes(4, 9, 4) == (3, 4, [(4, 3, crc32(b"four"))])
+
+
+def test_no_more_bytes_are_read_for_checksums_than_take_a_moment() -> None:
+    half = b"x" * (HASHED_BYTES // 2)
+    log = Log(_disk_with(half, half, b"x", half * 3))
+    assert [index for index, _, _ in log.hashes(1, 100, 4).entries] == [1, 2]
+    assert [index for index, _, _ in log.hashes(3, 100, 4).entries] == [3]
+    assert [index for index, _, _ in log.hashes(4, 100, 4).entries] == [4]

@@ -42,7 +42,7 @@ def test_hello_tells_the_leader_and_the_bounds(world: World) -> None:
 
     info = client.ack(Type.HELLO, 1, "a client", {"namespace": "team"})[0]
 
-    assert info["leader"] == ADDRESSES[1]
+    assert (info["leader"], info["term"]) == (ADDRESSES[1], world.term)
     assert info["claim_max"] == 10
     assert client.session.namespace == "team"
 
@@ -87,6 +87,7 @@ def test_a_second_hello_is_refused(world: World) -> None:
         (Type.WAIT_RESULT, (b"i" * 16, 1000)),
         (Type.GET_STATS, ()),
         (Type.LIST_WORKERS, ()),
+        (Type.LIST_TASKS, ()),
         (Type.HEARTBEAT, (5, [])),
     ],
 )
@@ -115,6 +116,7 @@ def test_any_node_tells_of_itself_and_keeps_connections_alive() -> None:
 
     assert client.ack(Type.NODE_STATUS) == [{"node_id": 1}]
     assert client.ack(Type.DIGEST) == [0, world.machine.digest()]
+    assert client.ack(Type.LOG_HASHES, 1, 10) == [1, 0, []]
     assert client.ack(Type.HEARTBEAT, 0, []) == [[]]
     assert client.nack(Type.HEARTBEAT, 0, [5])[0] == "BAD_REQUEST"
 
@@ -190,7 +192,7 @@ def test_nothing_is_written_after_the_answer_that_ends_a_connection(world: World
     assert [answer[1] for _, answer in client.answers()] == ["MALFORMED"]
 
 
-@pytest.mark.parametrize("type_", [0x00, 0x14, 0x40, 0x41, 0x44, 0x7F, 0x80, 0x81, 0xFF])
+@pytest.mark.parametrize("type_", [0x00, 0x16, 0x40, 0x41, 0x44, 0x7F, 0x80, 0x81, 0xFF])
 def test_an_unknown_type_is_refused_and_the_connection_lives(world: World, type_: int) -> None:
     client = world.client()
 

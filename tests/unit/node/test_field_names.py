@@ -38,6 +38,8 @@ REQUESTS: dict[Type, dict[str, Any]] = {
     Type.CANCEL_TASK: {"task_id": ID, "reason": ""},
     Type.QUERY_STATUS: {"task_id": ID},
     Type.WAIT_RESULT: {"task_id": ID, "wait_ms": 0},
+    Type.LIST_TASKS: {"options": {}},
+    Type.LOG_HASHES: {"from_index": 1, "limit": 1000},
     Type.CHANGE_MEMBERS: {"verb": "add", "node_id": 4, "address": "127.0.0.1:7430"},
 }
 """Each request that has fields, by name, in order, and right."""
@@ -51,6 +53,8 @@ WRONG_INSIDE: dict[str, list[Any]] = {
     "options": [{"colour": 1}, {"priority": 256, "namespace": "a b"}],
     "stats": [{"a": []}],
     "tokens": [[-1]],
+    "from_index": [-1, 2**63],
+    "limit": [0, 1001, True],
     "verb": ["replace"],
     "node_id": [0, 65_536, True],
     "address": ["", "127.0.0.1", "127.0.0.1:0", "a b:1"],

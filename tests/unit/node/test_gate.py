@@ -92,10 +92,14 @@ def test_the_principal_of_a_token_is_in_the_entries_of_its_commands() -> None:
     assert command.principal == "mail"  # type: ignore[union-attr] # it is well formed
 
 
-@pytest.mark.parametrize("type_", [Type.DIGEST, Type.CHANGE_MEMBERS])
+@pytest.mark.parametrize("type_", [Type.DIGEST, Type.LOG_HASHES, Type.CHANGE_MEMBERS])
 def test_what_an_admin_may_ask_a_client_may_not(type_: Type) -> None:
     world = Guarded()
-    fields = ["remove", 2, ""] if type_ == Type.CHANGE_MEMBERS else []
+    asked: dict[Type, list[object]] = {
+        Type.CHANGE_MEMBERS: ["remove", 2, ""],
+        Type.LOG_HASHES: [1, 10],
+    }
+    fields = asked.get(type_, [])
     code, text, _ = world.known("mail").nack(type_, *fields)
     assert code == "FORBIDDEN"
     assert text.startswith(f"{type_.name} needs a token with the role admin, and that of mail")
@@ -104,7 +108,9 @@ def test_what_an_admin_may_ask_a_client_may_not(type_: Type) -> None:
 
     admin = world.known("ops")
     admin.send(type_, *fields)
-    assert [kind for kind, _ in admin.answers()] == ([Type.ACK] if type_ == Type.DIGEST else [])
+    assert [kind for kind, _ in admin.answers()] == (
+        [] if type_ == Type.CHANGE_MEMBERS else [Type.ACK]
+    )
     assert len(world.consensus.changes) == (type_ == Type.CHANGE_MEMBERS)
 
 
@@ -116,6 +122,7 @@ def test_clients_and_admins_may_ask_everything_about_tasks(name: str) -> None:
     assert client.claim(client.register())[0][0] == task_id
     client.ack(Type.NODE_STATUS)
     client.ack(Type.LIST_WORKERS)
+    client.ack(Type.LIST_TASKS)
 
 
 def test_without_tokens_everybody_may_do_everything_and_a_token_is_not_looked_at() -> None:

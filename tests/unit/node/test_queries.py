@@ -48,6 +48,7 @@ def test_a_leader_that_cannot_prove_it_answers_no_read(world: World) -> None:
         (Type.WAIT_RESULT, (task_id, 0)),
         (Type.GET_STATS, ()),
         (Type.LIST_WORKERS, ()),
+        (Type.LIST_TASKS, ({},)),
         (Type.HEARTBEAT, (session, [])),
     ):
         client.send(type_, *fields)
@@ -56,7 +57,7 @@ def test_a_leader_that_cannot_prove_it_answers_no_read(world: World) -> None:
 
     assert [(kind, answer[1]) for kind, answer in client.answers()] == [
         (Type.NACK, "NO_QUORUM")
-    ] * 5
+    ] * 6
 
 
 def test_losing_leadership_ends_the_reads_under_way(world: World) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
 from cluster.configuration import Change
-from cluster.interface import DropReason, Role, Status
+from cluster.interface import DropReason, LogHashes, Role, Status
 from node.broker import Broker
 from node.gate import Gate
 from node.session import Limits
@@ -175,7 +175,12 @@ class World:
     """Everything around one broker; leads from the start."""
 
     def __init__(
-        self, *, leads: bool = True, rules: Rules | None = None, gate: Gate | None = None
+        self,
+        *,
+        leads: bool = True,
+        rules: Rules | None = None,
+        gate: Gate | None = None,
+        log_hashes: Callable[[int, int], LogHashes] = lambda _start, _limit: LogHashes(1, 0, []),
     ) -> None:
         self.loop = FakeLoop()
         self.clock = FakeClock()
@@ -200,6 +205,7 @@ class World:
                 role_changed=self.roles.append,
                 fatal=self.fatal.append,
                 disk_low=lambda: self.disk_low,
+                log_hashes=log_hashes,
                 gate=gate or Gate(),
             ),
             observer=self.figures,

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_server import FakeNetwork, FakeNode
+from tests.support.fake_cluster import a_status
+from tests.support.fake_server import FakeNetwork, FakeNode, FakeRequest
 from tq.client import Client
 from tq.errors import ConfigError, Conflict
+from tq.ids import TaskId
 from tq.protocol import Type
 from tq.sync import SyncClient
 
@@ -35,7 +37,13 @@ class LateNetwork:
 
 def public(kind: type) -> dict[str, inspect.Signature]:
     names = [name for name in dir(kind) if not name.startswith("_")]
-    return {name: inspect.signature(getattr(kind, name)) for name in names}
+    return {name: blocking(inspect.signature(getattr(kind, name))) for name in names}
+
+
+def blocking(signature: inspect.Signature) -> inspect.Signature:
+    """What iterates there iterates here as well, in the blocking way."""
+    told = str(signature.return_annotation)
+    return signature.replace(return_annotation=told.removeprefix("Async"))
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
@@ -48,6 +56,21 @@ def test_a_call_blocks_until_its_answer() -> None:
         assert client.submit("echo", b"four").log_index == 4
         with pytest.raises(Conflict):
             client.cancel(client.submit("echo").task_id)
+
+
+def test_all_pages_of_a_list_are_read_one_after_the_other() -> None:
+    network = LateNetwork()
+    ids = sorted(TaskId.new() for _ in range(2))
+
+    def answer(request: FakeRequest) -> None:
+        at = int("after" in request.fields[0])
+        request.ack([a_status(ids[at])], b"" if at else ids[0].raw, 3)
+
+    with SyncClient(N1, dial=network.dial) as client:
+        assert network.node is not None
+        network.node.on(Type.LIST_TASKS, answer)
+        assert [one.task_id for one in client.tasks()] == ids
+        assert client.list_tasks().after == ids[0].raw.hex()
 
 
 def test_what_is_said_to_the_constructor_reaches_the_client(
