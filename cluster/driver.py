@@ -103,9 +103,14 @@ class Driver:
             self._parts.rim.call_soon(self.turn)
 
     def tick(self) -> None:
-        """Tell the engine that time has passed, and take a turn."""
+        """Tell the engine that time has passed, if that is anything to it, and take a turn."""
         self._asked_at = None
-        self._events.append(_TICK)
+        engine = self.engine
+        if engine is None or engine.has_work_at(self._time()):
+            self._events.append(_TICK)
+        elif not self._events and not self.ended:
+            self._ask_for_tick(engine.next_tick_at())
+            self._settle(engine)
         self.turn()
 
     def turn(self) -> None:
@@ -124,6 +129,10 @@ class Driver:
             self._fail(f"an unexpected error: {error!r}")
         finally:
             self._turning = False
+        self._settle(engine)
+
+    def _settle(self, engine: Engine) -> None:
+        """Tell the membership once the configuration in force is committed."""
         if engine.commit_index >= self._unsettled and not self.ended:
             self._unsettled = _NEVER
             self._parts.membership.committed()
@@ -148,8 +157,12 @@ class Driver:
         if ready.changes or ready.members_changed or ready.role_changed or ready.halted is not None:
             self._tell_changes(ready)
         if ready.tick_at is not None and ready.tick_at != self._asked_at:
-            self._asked_at = ready.tick_at
-            parts.ticker.early(ready.tick_at)
+            self._ask_for_tick(ready.tick_at)
+
+    def _ask_for_tick(self, at: float | None) -> None:
+        self._asked_at = at
+        if at is not None:
+            self._parts.ticker.early(at)
 
     def _tell_applied(self, entries: list[tuple[int, object, object | None]]) -> None:
         applied = self._parts.listener.applied

@@ -13,7 +13,7 @@ The stock code is reached through name-mangled attributes, so its version is pin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
@@ -227,6 +227,13 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
                 transport=_Mailbox(self),
             )
 
+    def __dir__(self) -> Iterable[str]:
+        """Show the stock constructor nothing: it reads every attribute there is, properties too.
+
+        It looks for methods whose calls it is to replicate, and here are none.
+        """
+        return () if self in _stepping else super().__dir__()
+
     def stock_tick(self) -> None:
         """Run the stock `doTick`: election start, heartbeat, check of the quorum."""
         for follower in self.electors:
@@ -287,7 +294,6 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
         return self.election_wait_s()
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802  # PySyncObj's name
-        self.heartbeat_at = self.now + self.timing.heartbeat_s
         self.heartbeat()
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802  # PySyncObj's name

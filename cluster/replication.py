@@ -68,6 +68,7 @@ class Replication(State):
         """Send the newest entry: one message for all in step, the long way for the rest."""
         shared: AppendEntries | None = None
         size, timing, messages = len(entry), self.timing, self.ready.messages
+        in_step = True
         for follower in self.followers.values():
             if (
                 follower.next != index
@@ -77,6 +78,7 @@ class Replication(State):
                 or follower.flight_bytes >= timing.flight_max_bytes
             ):
                 self.send_entries(follower)
+                in_step = False
                 continue
             if shared is None:
                 self.sequence += 1
@@ -94,6 +96,8 @@ class Replication(State):
             follower.flight_bytes += size
             follower.next = index + 1
         self.spread_at = None
+        if in_step:  # everybody has just been told what a heartbeat says
+            self.heartbeat_at = self.now + timing.heartbeat_s
 
     def send_entries(self, follower: Follower) -> None:
         """Send what a follower lacks, as far as its flight allows."""
@@ -137,6 +141,7 @@ class Replication(State):
     def heartbeat(self) -> None:
         """Tell every follower that this leader is there, and its commit index."""
         self.spread_at = None
+        self.heartbeat_at = self.now + self.timing.heartbeat_s
         shared: AppendEntries | None = None
         messages = self.ready.messages
         for follower in self.followers.values():

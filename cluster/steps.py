@@ -182,12 +182,31 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
             self._release_answers()
         if self.applied_index < self.commit_index and self.apply_left_bytes <= 0:
             self.ready.tick_at = self.now
-        elif self.role == LEADER:
-            self.ready.tick_at = self.spread_at
-        elif self.election_deadline >= self.now or self.now < self.fast_until:
+        else:
+            self.ready.tick_at = self.next_tick_at()
+
+    def next_tick_at(self) -> float | None:
+        """When an early tick is wanted; None if the steady ones do."""
+        if self.role == LEADER:
+            return self.spread_at
+        if self.election_deadline >= self.now or self.now < self.fast_until:
             # Exactly then, and not at the next steady tick: voters that wait for the same one
             # stand at once, split the vote and cost another term and another wait.
-            self.ready.tick_at = self.election_deadline
+            return self.election_deadline
+        return None
+
+    def has_work_at(self, now: float) -> bool:
+        """Whether a `Tick` would do anything now: most come before anything is due."""
+        if self.applied_index < self.commit_index or self.halted is not None:
+            return True
+        if self.role != LEADER:
+            return self.election_deadline < now
+        return (
+            self.heartbeat_at < now
+            or self.quorum_ends_at <= now
+            or (self.spread_at is not None and self.spread_at <= now)
+            or bool(self.marks)  # a disk that stalls shows in time alone
+        )
 
     def _release_answers(self) -> None:
         answers, self.answers = self.answers, []

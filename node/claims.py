@@ -1,8 +1,12 @@
-"""The way of a claim on the leader: propose, answer with payloads, park, wake."""
+"""The way of a claim on the leader: propose, answer with payloads, park, wake.
+
+Of a claim and its repetitions only the latest is waited for: who repeats a claim has left the
+connection of the one before, and what that were granted, nobody would hear of.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -10,7 +14,7 @@ from node.answers import Answers
 from node.leases import LeaseKeeper
 from node.proposer import Proposer, Request
 from node.session import Session
-from node.waiting import ClaimRoom, ParkedClaim, QueueKey
+from node.waiting import ClaimRequest, ClaimRoom, ParkedClaim, QueueKey
 from statemachine import (
     Claim,
     CommandType,
@@ -60,8 +64,9 @@ class Claims:
         self._answers = answers
         self._now_s = now_s
         self._room = ClaimRoom(machine.ready)
-        self._granted: dict[int, deque[int]] = {}
-        """Request ids of the last granted claims, by worker session."""
+        self._under_way: dict[ClaimRequest, ParkedClaim] = {}
+        self._granted: dict[int, OrderedDict[int, tuple[int, ...]]] = {}
+        """Tokens of the last granted claims by request id, by worker session."""
         self._cautious_until_s = 0.0
         self._draining = False
 
@@ -71,7 +76,10 @@ class Claims:
         return len(self._room)
 
     def receive(self, session: Session, command: Claim, spliced: bytes) -> None:
-        """Propose a claim, or let it wait if nothing is ready."""
+        """Propose a claim, or let it wait if nothing is ready.
+
+        A repetition takes the place of the claim it repeats.
+        """
         now_s = self._now_s()
         claim = ParkedClaim(
             command,
@@ -80,7 +88,17 @@ class Claims:
             queues=[(command.namespace, queue) for queue in command.queues],
             until_s=now_s + command.wait_ms / 1000,
         )
-        if self._room.reserve(claim) or self._may_repeat(command, now_s=now_s):
+        before = self._under_way.get(claim.request)
+        if before is not None:
+            claim.known = before.known
+            before.heir = claim
+            return
+        self._room.replace(claim)
+        granted = self._granted.get(command.session)
+        claim.known = granted.get(command.request_id, ()) if granted else ()
+        if claim.known and not self._lives(claim.known):
+            self._answer_empty(claim)  # what it was granted has ended: it was heard, or is lost
+        elif claim.known or self._room.reserve(claim) or now_s < self._cautious_until_s:
             self._propose(claim)
         elif self._leases.counting and not self._leases.is_alive(command.session):
             self._refuse(claim, code=Code.UNKNOWN_SESSION, text="the session is not registered")
@@ -93,15 +111,13 @@ class Claims:
 
     def replied(self, claim: ParkedClaim, reply: Reply) -> None:
         """Answer a claim that went through the log; park it again if it found nothing."""
-        self._settle(claim)
         was_woken = bool(claim.reserved)
-        self._room.give_back(claim)
+        claim = self._arrived(claim)
         if not isinstance(reply, Granted):
             request_id = claim.command.request_id
             self._answers.reply(claim.session, Type.CLAIM_TASK, request_id, reply)
         elif reply.grants:
-            self._learn(claim.command, reply.grants)
-            grants = reply.grants
+            grants = self._learn(claim, reply.grants)
             claim.session.when_room(lambda: self._answer(claim, grants))
         elif self._draining or claim.until_s <= self._now_s():
             self._answer_empty(claim)
@@ -111,8 +127,7 @@ class Claims:
 
     def dropped(self, claim: ParkedClaim, *, unknown: bool) -> None:
         """Answer a claim whose entry got no outcome here."""
-        self._settle(claim)
-        self._room.give_back(claim)
+        claim = self._arrived(claim)
         answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
         answer(claim.session, Type.CLAIM_TASK, claim.command.request_id)
 
@@ -154,12 +169,11 @@ class Claims:
         for claim in self._room.wake_any():
             self._propose(claim)
 
-    def _may_repeat(self, command: Claim, *, now_s: float) -> bool:
-        return now_s < self._cautious_until_s or command.request_id in self._granted.get(
-            command.session, ()
-        )
+    def _lives(self, tokens: Iterable[int]) -> bool:
+        return any(self._machine.lease_of(token) is not None for token in tokens)
 
     def _propose(self, claim: ParkedClaim) -> None:
+        self._under_way[claim.request] = claim
         claim.session.begin(len(claim.spliced))
         request = Request(
             claim.command, claim.spliced, type_=Type.CLAIM_TASK, tasks=claim.command.tasks_max
@@ -167,20 +181,32 @@ class Claims:
         request.claim = claim
         self._proposer.add(request)
 
-    def _settle(self, claim: ParkedClaim) -> None:
+    def _arrived(self, claim: ParkedClaim) -> ParkedClaim:
+        """End the way of a claim; return who waits for its answer, itself or its repetition."""
+        del self._under_way[claim.request]
         claim.session.settle(len(claim.spliced))
+        self._room.give_back(claim)
+        return claim.heir or claim
 
-    def _learn(self, command: Claim, grants: list[Grant]) -> None:
+    def _learn(self, claim: ParkedClaim, grants: list[Grant]) -> list[Grant]:
+        """Note the leases of a claim; return those it is to be told of."""
         now_s = self._now_s()
         for grant in grants:
             self._leases.granted(grant.token, lease_ms=grant.lease_ms, now_s=now_s)
+        if claim.known:
+            # Its tasks ended while it was on its way, and it was granted others as if it were
+            # new. The client has had its answer, and waits for no second one.
+            self._release(claim.command, [one for one in grants if one.token not in claim.known])
+            return [one for one in grants if one.token in claim.known]
         if len(self._granted) > _SESSIONS_KEPT_MAX:
             alive = self._leases.is_alive
             self._granted = {one: ids for one, ids in self._granted.items() if alive(one)}
-        ids = self._granted.get(command.session)
-        if ids is None:
-            ids = self._granted[command.session] = deque(maxlen=_REPEATS_KEPT)
-        ids.append(command.request_id)
+        session, request_id = claim.request
+        kept = self._granted.setdefault(session, OrderedDict())
+        kept[request_id] = tuple(grant.token for grant in grants)
+        if len(kept) > _REPEATS_KEPT:
+            kept.popitem(last=False)
+        return grants
 
     def _answer(self, claim: ParkedClaim, grants: list[Grant]) -> None:
         if claim.session.closed:

@@ -21,6 +21,8 @@ from statemachine import Claim
 
 QueueKey: TypeAlias = tuple[str, str]
 """(namespace, queue)"""
+ClaimRequest: TypeAlias = tuple[int, int]
+"""(worker session, request id)"""
 
 LOOKS_MAX: Final = 1000
 """Queues that one call of `ClaimRoom.wake_any` looks at."""
@@ -37,7 +39,16 @@ class ParkedClaim:
         until_s: When it is answered with nothing, monotonic seconds.
     """
 
-    __slots__ = ("command", "queues", "reserved", "session", "spliced", "until_s")
+    __slots__ = (
+        "command",
+        "heir",
+        "known",
+        "queues",
+        "reserved",
+        "session",
+        "spliced",
+        "until_s",
+    )
 
     def __init__(
         self,
@@ -55,6 +66,15 @@ class ParkedClaim:
         self.until_s = until_s
         self.reserved: list[tuple[QueueKey, int]] = []
         """Tasks set aside for it while it is on its way."""
+        self.heir: ParkedClaim | None = None
+        """Its repetition, that came while it was on its way and is answered in its place."""
+        self.known: tuple[int, ...] = ()
+        """Tokens it was granted before, if it is the repetition of one that was answered."""
+
+    @property
+    def request(self) -> ClaimRequest:
+        """What it shares with its repetitions, and with no other claim."""
+        return (self.command.session, self.command.request_id)
 
 
 class ClaimRoom:
@@ -68,6 +88,7 @@ class ClaimRoom:
         self._ready = ready
         self._queues: dict[QueueKey, OrderedDict[ParkedClaim, None]] = {}
         self._deadlines: Deadlines[ParkedClaim] = Deadlines()
+        self._requests: dict[ClaimRequest, ParkedClaim] = {}
         self._reserved: dict[QueueKey, int] = {}
         self._to_look_at: list[QueueKey] = []
 
@@ -105,7 +126,14 @@ class ClaimRoom:
             if first:
                 line.move_to_end(claim, last=False)
         self._deadlines.set(claim, claim.until_s)
+        self._requests[claim.request] = claim
         claim.session.parked.add(claim)
+
+    def replace(self, claim: ParkedClaim) -> None:
+        """Take out what `claim` repeats, if that waits: it would be granted unheard."""
+        older = self._requests.get(claim.request)
+        if older is not None:
+            self.remove(older)
 
     def remove(self, claim: ParkedClaim) -> None:
         """Take `claim` out; it may be gone already."""
@@ -154,6 +182,7 @@ class ClaimRoom:
         return self._ready(*key) - self._reserved.get(key, 0)
 
     def _unlink(self, claim: ParkedClaim) -> None:
+        del self._requests[claim.request]
         claim.session.parked.discard(claim)
         for key in claim.queues:
             line = self._queues[key]

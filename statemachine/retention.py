@@ -9,7 +9,7 @@ from statemachine.commands import Advance, ChangeSettings, Retire
 from statemachine.outcomes import Done
 from statemachine.state import State
 from statemachine.submitting import encode_stub, id_time_ms
-from statemachine.task import Task, decode_task
+from statemachine.task import Task, finished_at_ms_in
 from statemachine.types import LIMITS, Family, TaskId, TaskState
 
 _PHASES: Final = {
@@ -99,7 +99,7 @@ def retirable(state: State, cursor: bytes, limit: int) -> tuple[list[TaskId], by
             return due, next_phase
         if state.stored.changed_since_stored(task_id):
             continue
-        if prefix or _past_retention(state, decode_task(task_id, record)[0].finished_at_ms):
+        if prefix or _past_retention(state, finished_at_ms_in(record)):
             due.append(task_id)
     if len(page) < limit:
         return due, next_phase

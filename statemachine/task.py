@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from statemachine.codec import pack, unpack
 from statemachine.kinds import Kind, kind_of
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 RECORD_VERSION: Final = 1
 UNSETTLED: Final = -1
+
+_FINISHED_AT: Final = 17
+"""Where a record says when its task ended, see `encode_task`."""
+_STATES: Final = {state.value: state for state in TaskState}
 
 HistoryEvent: TypeAlias = tuple[int, str, str]
 """(log time in milliseconds, event, detail)."""
@@ -232,32 +236,35 @@ def decode_task(task_id: TaskId, record: bytes) -> tuple[Task, SessionId]:
 
     The caller sets `stored`, and `session` where the lease is live.
     """
-    fields = cast("list[object]", unpack(record))
-    assert fields[0] == RECORD_VERSION, f"task record of version {fields[0]!r}"
+    fields = _fields_of(record)
     (_, namespace, queue, name, options, state, place, created_at_ms, content, *rest) = fields
-    kind = kind_of(
-        cast("str", namespace), queue, name, dict(cast("list[tuple[str, int]]", options))
-    )
     task = Task(
-        task_id, kind, cast("int", place), cast("int", created_at_ms), cast("bytes | None", content)
+        task_id, kind_of(namespace, queue, name, dict(options)), place, created_at_ms, content
     )
-    task.state = TaskState(cast("str", state))
-    numbers = cast("list[int]", rest)
-    task.due_at_ms, task.token, task.attempt, session = numbers[:4]
-    task.worker = cast("str | None", rest[4])
-    task.claim_id, task.lease_ms, task.claimed_at_ms, task.finished_at_ms = numbers[5:9]
-    task.result = cast("bytes | int | None", rest[9])
-    if rest[10] is not None:
-        task.story = _story_of(cast("list[object]", rest[10]))
+    task.state = _STATES[state]
+    task.due_at_ms, task.token, task.attempt, session = rest[:4]
+    task.worker, task.claim_id, task.lease_ms, task.claimed_at_ms = rest[4:8]
+    task.finished_at_ms, task.result, story = rest[8:]
+    if story is not None:
+        task.story = _story_of(story)
     return task, session
 
 
-def _story_of(fields: list[object]) -> Story:
+def finished_at_ms_in(record: bytes) -> int:
+    """Return when the task of a record ended, 0 if it lives, without making a task of it."""
+    finished_at_ms: int = _fields_of(record)[_FINISHED_AT]
+    return finished_at_ms
+
+
+def _fields_of(record: bytes) -> list[Any]:
+    fields = cast("list[Any]", unpack(record))
+    assert fields[0] == RECORD_VERSION, f"task record of version {fields[0]!r}"
+    return fields
+
+
+def _story_of(fields: list[Any]) -> Story:
     story = Story()
-    story.failures, story.lost, story.settled = cast("list[int]", fields[:3])
-    story.error, story.reason = cast("list[str]", fields[3:5])
-    story.permille = cast("int | None", fields[5])
-    story.note = cast("str", fields[6])
-    history = cast("list[list[object]]", fields[7])
-    story.history = [cast("HistoryEvent", tuple(event)) for event in history]
+    story.failures, story.lost, story.settled, story.error, story.reason = fields[:5]
+    story.permille, story.note, history = fields[5:]
+    story.history = [tuple(event) for event in history]
     return story

@@ -1,7 +1,8 @@
 """The SDK of tq, a distributed task queue that replicates itself.
 
 `App` turns functions into tasks that can be sent, `Worker` runs them. Below that,
-`Client` is asynchronous and `SyncClient` has the same methods for code that blocks.
+`Client` is asynchronous and `SyncClient` has the same methods for code that blocks;
+`ShardedClient` and `SyncShardedClient` spread queues over several clusters.
 Durations are `"30s"`, seconds or a `timedelta`. Each call has a deadline (10 s unless
 said otherwise) and raises one of the errors drawn in `tq.errors`.
 """
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from tq.listing import LogPage, TaskPage
     from tq.new_task import NewTask, Retry, Submitted
     from tq.serialization import SerializationError
+    from tq.sharded import ShardedClient
     from tq.status import TaskStatus
     from tq.sync import SyncClient
+    from tq.sync_sharded import SyncShardedClient
     from tq.task import Call, Task
     from tq.worker import Worker
 
@@ -63,7 +66,9 @@ __all__ = [
     "current",
     # clients
     "Client",
+    "ShardedClient",
     "SyncClient",
+    "SyncShardedClient",
     # what goes in and comes out
     "Duration",
     "LogPage",
@@ -113,8 +118,10 @@ _HOMES = {
     "LogPage": "tq.listing",
     "NewTask": "tq.new_task",
     "Retry": "tq.new_task",
+    "ShardedClient": "tq.sharded",
     "Submitted": "tq.new_task",
     "SyncClient": "tq.sync",
+    "SyncShardedClient": "tq.sync_sharded",
     "Task": "tq.task",
     "TaskId": "tq.ids",
     "TaskPage": "tq.listing",

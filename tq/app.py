@@ -40,7 +40,7 @@ class PartlySubmitted(TqError):  # noqa: N818 -- says what happened, as in tq.er
 
 
 class SubmitClient(Protocol):
-    """What an app asks of a client; `tq.Client` is one."""
+    """What an app asks of a client; `tq.Client` and `tq.ShardedClient` are some."""
 
     async def close(self) -> None: ...  # noqa: D102 - each as in `tq.Client`
     async def submit(  # noqa: D102
@@ -85,7 +85,8 @@ class App:
             TLS with clients; left out, TQ_CA is read like TQ_SERVERS.
         deadline: How long each call tries before it raises.
         serializer: How arguments and results become bytes.
-        client: Makes the client in place of `tq.Client`; for tests.
+        client: Makes the client that submits, in place of `tq.Client`: a `tq.ShardedClient` of
+            the same namespace, or one for tests.
     """
 
     def __init__(

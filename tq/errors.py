@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
 
 class TqError(Exception):
-    """Any error of the SDK."""
+    """Any error of the SDK.
+
+    Attributes:
+        shard: Of a `tq.ShardedClient`: the name of the shard it came from. None otherwise.
+    """
+
+    shard: str | None = None
 
 
 class Unavailable(TqError):

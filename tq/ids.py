@@ -67,6 +67,11 @@ class TaskId(str):
         """
         return cls._made(str(UUID(bytes=raw)), raw)
 
+    def ending_in(self, tail: bytes) -> Self:
+        """Return the same id with other last bytes, at most 6: all of them are random bits."""
+        size = len(tail)
+        return self._made(self[: -2 * size] + tail.hex(), self.raw[:-size] + tail)
+
     @property
     def created_at_ms(self) -> int:
         """When the id was made, milliseconds since the Unix epoch, by its maker's clock."""

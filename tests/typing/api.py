@@ -87,6 +87,25 @@ def clients() -> None:
             assert_type(status, tq.TaskStatus)
 
 
+async def shards() -> None:
+    places = {"a": "tq://a1:7401,a2:7401", "b": ["b1:7401"]}
+    async with tq.ShardedClient(places, token={"a": "tq_a"}, draining=["b"]) as client:
+        assert_type(await client.submit("name", key="customer:7"), tq.Submitted)
+        assert_type(await client.submit_many([]), list[tq.Submitted | tq.TqError])
+        assert_type(await client.status(client.new_id("mail")), tq.TaskStatus)
+        assert_type(client.shards["a"], tq.Client)
+        for name, answer in (await client.stats()).items():
+            assert_type(name, str)
+            if isinstance(answer, tq.TqError):
+                assert_type(answer.shard, str | None)
+            else:
+                assert_type(answer, dict[str, Any])
+    with tq.SyncShardedClient(places) as blocking_client:
+        assert_type(blocking_client.wait("id", timeout="5s"), tq.TaskStatus)
+        assert_type(blocking_client.shards["b"], tq.SyncClient)
+    tq.App(client=lambda: tq.ShardedClient(places))
+
+
 def passed_around(task: tq.Task[[int, int], int]) -> int:
     return task.send(1, 2).result()
 

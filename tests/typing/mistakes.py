@@ -27,6 +27,7 @@ text: str = add.send(1).result()  # error: assignment
 app.task(colour="red")  # error: call-overload
 app.task(priority="high")  # error: call-overload
 tq.Nothing  # error: attr-defined
+tq.ShardedClient("n1:7401")  # error: arg-type
 
 
 async def coroutine() -> None:

@@ -12,6 +12,7 @@ takes too long counts as a failure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.simulation.history import GAVE_UP, NEVER, Operation
@@ -40,11 +41,11 @@ class Seen(NamedTuple):
     lost: int
     settled: int
     """What the latest lease reported, -1 if nothing."""
-    content: bytes
+    content: int
     """Payload that was submitted; whatever else is submitted is the same for one id."""
 
 
-ABSENT: Final = Seen("absent", 0, 0, 0, 0, -1, b"")
+ABSENT: Final = Seen("absent", 0, 0, 0, 0, -1, -1)
 _MISSING: Final = frozenset({"absent", "gone"})
 _TERMINAL: Final = frozenset({"completed", "dead_letter", "cancelled"})
 
@@ -95,12 +96,34 @@ def by_itself(seen: Seen, policy: Policy) -> Iterator[Seen]:
         )
 
 
-def reachable(seen: Seen, policy: Policy) -> list[Seen]:
+@lru_cache(maxsize=1 << 14)
+def reachable(seen: Seen, policy: Policy) -> tuple[Seen, ...]:
     """A task as it is and as it may become by itself."""
-    found = [seen]
-    for one in found:
-        found += [new for new in by_itself(one, policy) if new not in found]
-    return found
+    found, todo = {seen}, [seen]
+    for one in todo:
+        for new in by_itself(one, policy):
+            if new not in found:
+                found.add(new)
+                todo.append(new)
+    return tuple(todo)
+
+
+def numbered(steps: list[Step]) -> list[Step]:
+    """Put numbers from 0 on for tokens, keeping their order, and for payloads.
+
+    Tasks that live alike then look alike, and what may become of one need not be thought
+    out again for the next.
+    """
+    tokens = {token: at for at, token in enumerate(sorted({0, *(step.token for step in steps)}))}
+    contents: dict[bytes, int] = {}
+
+    def plain(step: Step) -> Step:
+        if step.kind != "submit":
+            return step._replace(token=tokens[step.token]) if step.token else step
+        told, content = step.value
+        return step._replace(value=(told, contents.setdefault(content, len(contents))))
+
+    return [plain(step) for step in steps]
 
 
 def play(step: Step, seen: Seen, policy: Policy) -> Seen | None:
@@ -199,6 +222,7 @@ def search(steps: list[Step], policy: Policy) -> bool | None:
     """
     count = len(steps)
     needed = sum(1 << at for at, step in enumerate(steps) if not step.optional)
+    by_end = sorted((step.ends, 1 << at) for at, step in enumerate(steps))
     start = (0, ABSENT)
     seen_before = {start}
     todo = [start]
@@ -208,9 +232,7 @@ def search(steps: list[Step], policy: Policy) -> bool | None:
             return True
         if len(seen_before) > CONFIGURATIONS_MAX:
             return None
-        first_end = min(
-            (step.ends for at, step in enumerate(steps) if not done >> at & 1), default=NEVER
-        )
+        first_end = next((ends for ends, which in by_end if not done & which), NEVER)
         states = reachable(seen, policy)
         for at in range(count):
             step = steps[at]
@@ -246,9 +268,10 @@ class Linearizable(Invariant):
             if policy is None:
                 continue
             policy = policy._replace(forgets=forgets)
-            verdict = search(listed, policy)
+            plain = numbered(listed)
+            verdict = search(plain, policy)
             if not verdict:
-                verdict = search(listed, policy._replace(ghosts=True))
+                verdict = search(plain, policy._replace(ghosts=True))
             if not verdict:
                 told = "\n  ".join(step.operation.describe() for step in listed)
                 how = "no order explains" if verdict is False else "it takes too long to explain"

@@ -14,10 +14,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.commit_index = 0
+        self.configuration = None
+        self.log = SimpleNamespace(configuration_index=0)
         self.stepped: list[Event] = []
         self.asked: list[float] = []
+        self.told: list[str] = []
         self.judged = 0
         self.tick_at: float | None = None
+        self.has_work = True
         self.checkup = SimpleNamespace(far_off=False, restrain=self.restrain)
         parts: Any = Parts(
             rim=cast("Any", SimpleNamespace(time=lambda: 0.0)),
@@ -25,8 +29,8 @@ class Recorder:
             syncer=cast("Any", None),
             transport=cast("Any", None),
             checkup=cast("Any", self.checkup),
-            membership=cast("Any", None),
-            listener=cast("Any", None),
+            membership=cast("Any", self),
+            listener=cast("Any", self),
         )
         self.driver = Driver(1, parts, self.failed)
         self.driver.engine = cast("Any", self)
@@ -36,6 +40,21 @@ class Recorder:
         ready = Ready()
         ready.tick_at = self.tick_at
         return ready
+
+    def in_force(self, _index: int, _configuration: object) -> None:
+        self.told.append("in force")
+
+    def members_changed(self, _configuration: object, _index: int) -> None:
+        """What the node does with it is not looked at here."""
+
+    def committed(self) -> None:
+        self.told.append("committed")
+
+    def has_work_at(self, _now: float) -> bool:
+        return self.has_work
+
+    def next_tick_at(self) -> float | None:
+        return self.tick_at
 
     def restrain(self, _ready: Ready) -> None:
         self.judged += 1
@@ -65,6 +84,36 @@ def test_an_early_tick_at_another_time_is_asked_for() -> None:
         node.tick_at = at
         node.step_twice()
     assert node.asked == [1.0, 0.5, 1.0]
+
+
+def test_a_tick_before_anything_is_due_is_no_step_but_asks_for_the_next_early_one() -> None:
+    node = Recorder()
+    node.has_work = False
+    for at in (1.0, 2.0, None):
+        node.tick_at = at
+        node.driver.tick()
+    assert (node.stepped, node.asked) == ([], [1.0, 2.0])
+
+
+def test_a_configuration_that_was_committed_all_along_is_told_at_the_first_tick() -> None:
+    node = Recorder()
+    node.has_work = False
+    node.driver.begin(cast("Any", node))
+    node.driver.tick()
+    node.driver.tick()
+    assert node.told == ["in force", "committed"]
+
+
+def test_what_is_queued_is_stepped_at_a_tick_that_is_nothing_to_the_engine() -> None:
+    node = Recorder()
+    node.has_work = False
+    node.tick_at = 1.0
+    event = Tick()
+    node.driver.queue(event)
+    node.driver.tick()
+    assert node.stepped == [event]
+    assert node.stepped[0] is event
+    assert node.asked == [1.0]
 
 
 def test_only_a_node_with_a_clock_far_off_is_restrained() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import permutations
 
 from pysyncobj import syncobj
 
@@ -163,6 +164,67 @@ def test_an_idle_leader_spreads_the_commit_index_within_milliseconds() -> None:
     bench.step(1, Tick())
     bench.settle()
     assert bench.entries(2) == bench.entries(3) == ["x"]
+
+
+def test_entries_that_reach_everybody_are_the_heartbeat() -> None:
+    bench = Bench()
+    bench.elect(1)
+    bench.now += bench.timing.heartbeat_s * 0.9
+    bench.propose(1, "x")
+    assert {to for _, to, _ in bench.transit} == {2, 3}
+    bench.now += bench.timing.heartbeat_s * 0.9
+    assert bench.step(1, Tick()).messages == []
+    bench.now += bench.timing.heartbeat_s * 0.2
+    assert {to for to, _ in bench.step(1, Tick()).messages} == {2, 3}
+
+
+def test_entries_that_one_follower_has_no_room_for_are_no_heartbeat() -> None:
+    bench = Bench(timing=Timing(flight_max=1, spread_s=60.0))
+    bench.elect(1)
+    bench.settle()
+    begun = bench.now
+    bench.cut |= {(1, 3)}
+    bench.propose(1, "x")
+    bench.settle()  # 2 has answered, 3 never will
+    bench.now = begun + bench.timing.heartbeat_s * 0.9
+    bench.propose(1, "y")
+    bench.settle()
+    bench.now = begun + bench.timing.heartbeat_s * 1.1
+    assert {to for to, _ in bench.step(1, Tick()).messages} == {2, 3}
+
+
+def test_a_tick_without_work_would_have_done_nothing() -> None:
+    """What the driver leaves out: for a while of elections, entries and a stuck disk."""
+    # Deadlines that do not fall together, and an entry at a time.
+    bench = Bench(timing=Timing(check_quorum_s=1.43, heartbeat_s=0.11, apply_max_bytes=1))
+    rng = random.Random(5)
+    left_out = 0
+    for turn in range(3000):
+        bench.now += 0.005
+        for node, engine in bench.engines.items():
+            if engine.has_work_at(bench.now):
+                bench.step(node, Tick())
+                continue
+            before = (engine.term, engine.role, engine.commit_index, engine.written_sequence)
+            ready = bench.step(node, Tick())
+            assert before == (
+                engine.term,
+                engine.role,
+                engine.commit_index,
+                engine.written_sequence,
+            )
+            assert (ready.messages, ready.held, ready.applied, ready.dropped) == ([], [], [], [])
+            assert (ready.reads, ready.role_changed, ready.sync_needed) == ([], False, None)
+            left_out += 1
+        if turn % 400 == 200:
+            alone = rng.randrange(6)
+            bench.cut = {pair for pair in permutations(bench.voters, 2) if alone in pair}
+            bench.stuck_disks = {1 + rng.randrange(3)} if rng.random() < 0.5 else set()
+        leaders = [node for node, engine in bench.engines.items() if engine.role == LEADER]
+        if leaders and turn % 7 == 0 and turn % 400 < 200:
+            bench.propose(leaders[0], str(turn))
+        bench.settle()
+    assert left_out > 3000
 
 
 def test_ready_names_the_time_of_the_next_tick_it_wants() -> None:

@@ -192,6 +192,115 @@ def test_a_grant_whose_connection_died_stays_leased_until_the_claim_is_repeated(
     assert grants[0][0] == task_id
 
 
+def repeated(world: World, *clients: Client, session: int, wait_ms: int = 10_000) -> None:
+    """The same claim over one connection after the other, as when the first falls silent."""
+    for client in clients:
+        client.send(Type.CLAIM_TASK, session, ["q"], 1, wait_ms, rid=77)
+        world.loop.run()
+
+
+def finish(client: Client, grant: list[Any]) -> None:
+    client.ack(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")
+
+
+def test_a_repetition_takes_the_place_of_the_claim_that_waits(world: World) -> None:
+    silent, again = world.client(), world.client()
+    session = silent.register()
+    repeated(world, silent, again, session=session)
+    task_id = world.client().submit()
+
+    assert world.broker.claims.parked == 0
+    assert silent.answers() == []
+    [(_, [_, [grant]])] = again.answers()
+    assert grant[0] == task_id
+
+
+def test_nothing_is_granted_to_a_claim_that_was_answered_elsewhere(world: World) -> None:
+    """The first waits on a dead connection while the second is granted, and its task ends."""
+    silent, again, client = world.client(), world.client(), world.client()
+    session = silent.register()
+    repeated(world, silent, again, session=session)
+    client.submit()
+    [(_, [_, [grant]])] = again.answers()
+    finish(again, grant)
+    client.submit()
+
+    assert list(world.machine.leases()) == []
+    assert len(client.claim(session)) == 1, "the task was left for others"
+
+
+def test_a_repetition_is_answered_in_place_of_the_claim_that_is_under_way(world: World) -> None:
+    silent, again = world.client(), world.client()
+    session = silent.register()
+    task_id = world.client().submit()
+    world.consensus.holds = True
+    repeated(world, silent, again, session=session)
+    assert len(world.consensus.waiting) == 1
+    world.consensus.holds = False
+    world.consensus.apply()
+    world.loop.run()
+
+    assert silent.answers() == []
+    [(_, [_, [grant]])] = again.answers()
+    assert grant[0] == task_id
+
+
+def test_a_repetition_waits_as_long_as_itself_says(world: World) -> None:
+    silent, again = world.client(), world.client()
+    session = silent.register()
+    world.follow()
+    world.lead()  # for a while it proposes claims that find nothing
+    world.consensus.holds = True
+    repeated(world, silent, session=session, wait_ms=0)
+    repeated(world, again, session=session, wait_ms=2000)
+    world.consensus.holds = False
+    world.consensus.apply()
+
+    assert again.answers() == []
+    world.pass_s(2.3)
+    assert again.answers() == [(Type.ACK, [77, []])]
+    assert silent.answers() == []
+
+
+def test_a_claim_repeated_after_its_task_has_ended_is_granted_nothing(world: World) -> None:
+    client, late = world.client(), world.client()
+    session = client.register()
+    client.submit()
+    repeated(world, client, session=session)
+    [(_, [_, [grant]])] = client.answers()
+    finish(client, grant)
+    client.submit()
+    before = proposals(world)
+    repeated(world, late, session=session)
+
+    assert late.answers() == [(Type.ACK, [77, []])]
+    assert proposals(world) == before
+    assert list(world.machine.leases()) == []
+
+
+def test_what_a_late_repetition_is_granted_is_given_back(world: World) -> None:
+    """Its task ends while it is on its way: to the machine it is a new claim then."""
+    client, late = world.client(), world.client()
+    session = client.register()
+    client.submit()
+    repeated(world, client, session=session)
+    [(_, [_, [grant]])] = client.answers()
+    second = world.client().submit()
+    world.consensus.holds = True
+    client.send(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")
+    world.loop.run()
+    repeated(world, late, session=session)
+    world.consensus.holds = False
+    world.consensus.apply()
+    world.loop.run()
+
+    assert late.answers() == [(Type.ACK, [77, []])]
+    assert list(world.machine.leases()) == []
+    task = world.machine.status("default", second)
+    assert task is not None
+    assert (task["state"], task["lost"]) == ("pending", 0)
+
+
 def test_a_claim_of_an_unknown_session_is_refused_even_when_nothing_is_ready(
     world: World,
 ) -> None:

@@ -54,3 +54,11 @@ def test_what_is_no_uuid_of_version_7_is_refused(text: str) -> None:
 def test_an_id_has_16_bytes(size: int) -> None:
     with pytest.raises(ValueError, match="16"):
         TaskId.from_bytes(bytes(size))
+
+
+def test_other_last_bytes_leave_a_good_id_of_the_same_time() -> None:
+    task_id = TaskId.new()
+    other = task_id.ending_in(b"\x12\xab")
+    assert TaskId(str(other)).raw == other.raw == task_id.raw[:-2] + b"\x12\xab"
+    assert other.endswith("12ab")
+    assert other.created_at_ms == task_id.created_at_ms
