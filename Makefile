@@ -91,9 +91,9 @@ bench: $(DEV)  ## Measure CPU per operation, the cost of a backlog and of reads,
 sim-teeth: $(DEV)  ## Plant known bugs and see the simulation find each
 	@$(BIN)/python -m tests.simulation.teeth
 
-chaos: $(RUN)  ## Hurt real processes for MINUTES (default 5), by SCENARIO, from SEED on; check the record
-	@$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
-	  $(foreach name,$(SCENARIO),--scenario $(name)) $(ARGS)
+chaos: $(RUN)  ## Hurt real processes for MINUTES (default 5) or TIMES, by SCENARIO, from SEED on; check the record
+	@$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TIMES),--times $(TIMES)) \
+	  $(if $(SEED),--seed $(SEED)) $(foreach name,$(SCENARIO),--scenario $(name)) $(ARGS)
 
 bench-peers:  ## Measure other queues on this machine for comparison
 	@$(not-there-yet)

@@ -24,7 +24,7 @@ import click
 from chaos.check import VERDICTS, judge, table, write_verdicts
 from chaos.cluster import ClusterError, Equipment, has_root
 from chaos.disks import MountError
-from chaos.evidence import VERSION, Evidence
+from chaos.evidence import VERSION, Evidence, run_folder, unreadable
 from chaos.history import RecordError
 from chaos.proxies import ProxyError
 from chaos.report import page
@@ -37,6 +37,7 @@ from chaos.scenarios import (
     equipment,
     find,
     gap_bounds,
+    tail_bounds,
 )
 from chaos.shims import COMPILER, ShimError
 from chaos.summary import text
@@ -50,18 +51,34 @@ _TURN_S: Final = 60
 
 
 class Asked(NamedTuple):
-    """What a run was asked to be; in `run.json`, so that it can be asked for again."""
+    """What a run was asked to be; in `run.json`, so that it can be asked for again.
+
+    Attributes:
+        seed: Of faults and clients.
+        minutes: For how long faults are done, unless `times` are given.
+        scenarios: Names, each once.
+        nodes: How many.
+        tasks_per_s: Load.
+        times: How many faults each scenario does; 0: as many as the minutes allow.
+    """
 
     seed: int
     minutes: float
     scenarios: tuple[str, ...]
     nodes: int
     tasks_per_s: float
+    times: int = 0
+
+    @property
+    def length(self) -> str:
+        """For how long, or how often; for people."""
+        return f"{self.times} faults each" if self.times else f"{self.minutes:g} minutes"
 
     def command(self) -> str:
         """Return the command that asks for the same."""
         words = ["python", "-m", "chaos", "--seed", str(self.seed)]
-        words += ["--minutes", f"{self.minutes:g}", "--nodes", str(self.nodes)]
+        length = ["--times", str(self.times)] if self.times else ["--minutes", f"{self.minutes:g}"]
+        words += [*length, "--nodes", str(self.nodes)]
         words += ["--rate", f"{self.tasks_per_s:g}"]
         for name in self.scenarios:
             words += ["--scenario", name]
@@ -69,6 +86,8 @@ class Asked(NamedTuple):
 
     def turns(self) -> list[str]:
         """Return the scenarios in turn; several rounds of them in a long run."""
+        if self.times:
+            return list(self.scenarios)
         rounds = max(1, round(self.minutes * 60 / (_TURN_S * len(self.scenarios))))
         return list(self.scenarios) * rounds
 
@@ -76,6 +95,11 @@ class Asked(NamedTuple):
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--minutes", type=click.FloatRange(0.1), help=f"For how long; {MINUTES:g} if not said."
+)
+@click.option(
+    "--times",
+    type=click.IntRange(1),
+    help="Instead of minutes: exactly so many faults of each named scenario.",
 )
 @click.option("--seed", type=int, help="Of faults and clients; drawn and told if not given.")
 @click.option("--scenario", "scenarios", multiple=True, help="May be repeated; see --list.")
@@ -93,6 +117,7 @@ class Asked(NamedTuple):
 def main(
     *,
     minutes: float | None,
+    times: int | None,
     seed: int | None,
     scenarios: tuple[str, ...],
     nodes: str,
@@ -108,6 +133,10 @@ def main(
             click.echo(f"{star} {scenario.name:<18} {scenario.about}")
         click.echo("* in turn, if no scenario is named")
         return
+    if times is not None and (minutes is not None or not scenarios):
+        raise click.UsageError(
+            "--times takes the place of --minutes, and says how often: name what with --scenario"
+        )
     try:
         if replay is not None:
             asked = read_asked(replay)
@@ -116,9 +145,11 @@ def main(
             usual = LONG if whole >= _LONG_MINUTES else DEFAULT
             drawn = random.SystemRandom().randrange(1 << 31)
             names = tuple(find(name).name for name in scenarios) or usual
-            asked = Asked(drawn if seed is None else seed, whole, names, int(nodes), rate)
+            begun = drawn if seed is None else seed
+            asked = Asked(begun, whole, names, int(nodes), rate, times or 0)
     except (UnknownScenarioError, RecordError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
+        why = unreadable(error) if isinstance(error, OSError) else error
+        click.echo(f"error: {why}", err=True)
         sys.exit(2)
     sys.exit(run(asked, out))
 
@@ -128,9 +159,10 @@ def read_asked(directory: Path) -> Asked:
 
     Raises:
         RecordError: It is a run of another version, or none.
+        OSError: Its file cannot be read.
         UnknownScenarioError: It had a scenario that there is no more.
     """
-    path = directory / "run.json" if directory.is_dir() else directory
+    path = directory if directory.is_file() else run_folder(directory) / "run.json"
     try:
         told: dict[str, Any] = json.loads(path.read_bytes())
         if told["version"] != VERSION:
@@ -141,7 +173,7 @@ def read_asked(directory: Path) -> Asked:
         names = tuple(find(name).name for name in told["scenario"].split(","))
         return Asked(
             *(int(told["seed"]), float(told["minutes"]), names),
-            *(int(told["nodes"]), float(told["tasks_per_s"])),
+            *(int(told["nodes"]), float(told["tasks_per_s"]), int(told.get("times", 0))),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RecordError):
@@ -154,7 +186,7 @@ def run(asked: Asked, out: Path) -> int:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     directory = (out / f"{stamp}-{asked.seed}").resolve()
     directory.mkdir(parents=True)
-    click.echo(f"seed {asked.seed}: {', '.join(asked.scenarios)}; {asked.minutes:g} minutes,")
+    click.echo(f"seed {asked.seed}: {', '.join(asked.scenarios)}; {asked.length},")
     click.echo(f"{asked.nodes} nodes, {asked.tasks_per_s:g} tasks/s; files in {directory}")
     options = Options(
         seed=asked.seed,
@@ -163,9 +195,14 @@ def run(asked: Asked, out: Path) -> int:
         nodes=asked.nodes,
         directory=directory,
         tasks_per_s=asked.tasks_per_s,
+        times=asked.times,
         equipment=possible(equipment(asked.scenarios)),
-        settings={"gap_max_ms": gap_bounds(asked.scenarios)},
+        settings={
+            "gap_max_ms": gap_bounds(asked.scenarios),
+            "gap_p99_max_ms": tail_bounds(asked.scenarios),
+        },
         command=asked.command(),
+        tell=click.echo,
     )
     try:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos.checkers import CHECKERS
-from chaos.evidence import Evidence
+from chaos.evidence import Evidence, run_folder, unreadable
 from chaos.history import RecordError
 from chaos.verdict import Verdict
 from chaos.workload.recorder import merge
@@ -58,11 +58,18 @@ def complete(directory: Path) -> None:
     """Make the history of a run whose harness was killed before it did.
 
     Raises:
-        RecordError: What its clients left is no journal.
+        RecordError: It is not the folder of a run, or what its clients left is no journal.
     """
+    run_folder(directory)
     history, journals = directory / "history.jsonl", sorted(directory.glob("journal-*.jsonl"))
-    if journals and not history.exists():
-        merge(journals, history)
+    if history.exists():
+        return
+    if not journals:
+        raise RecordError(
+            f"{directory} has neither history.jsonl nor journal-*.jsonl: the run ended before "
+            "its first client called, and there is nothing to judge"
+        )
+    merge(journals, history)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complete(options.directory)
         evidence = Evidence.from_directory(options.directory)
     except (OSError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        why = unreadable(error) if isinstance(error, OSError) else error
+        print(f"error: {why}", file=sys.stderr)
         return 2
     verdicts = judge(evidence, options.only or CHECKERS)
     if options.only is None:

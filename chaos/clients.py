@@ -24,6 +24,7 @@ MAIN: Final = "main"
 LEAVE_S: Final = 30.0
 DRAIN_S: Final = 90.0
 _FINAL_READS_PER_S: Final = 100
+_AT_WORK_BYTES: Final = 5_000
 
 
 class Clients:
@@ -88,6 +89,14 @@ class Clients:
             plan.save()
         for child in self._children.values():
             child.start()
+
+    def idle(self) -> list[str]:
+        """Return those that have not recorded a handful of calls yet."""
+        return [
+            name
+            for name, plan in self._plans.items()
+            if sum(path.stat().st_size for path in plan.journals) < _AT_WORK_BYTES
+        ]
 
     def trouble(self) -> str:
         """Say how the main process ended if it did although nobody told it to; "" if not."""

@@ -163,6 +163,28 @@ class Evidence:
         return f"{(at_ns - self.origin_ns) / 1e9:.6f} s"
 
 
+def run_folder(place: Path) -> Path:
+    """Return a place that is the folder of a run.
+
+    Raises:
+        RecordError: It is none; the text says why, and what to name instead.
+    """
+    if not place.exists():
+        why = f"there is no {place}"
+    elif not place.is_dir():
+        why = f"{place} is not a folder"
+    elif not (place / "run.json").exists():
+        why = f"{place} has no run.json, so it is not the folder of a run"
+    else:
+        return place
+    raise RecordError(f"{why}; name the folder that a run told when it began (chaos/out/...)")
+
+
+def unreadable(error: OSError) -> str:
+    """Say which file of a run the system does not let us read, and why."""
+    return f"{error.filename} cannot be read: {error.strerror}"
+
+
 def _read_run(path: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_bytes())

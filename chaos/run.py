@@ -9,7 +9,7 @@ import random
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from chaos.torment import torment as torment_for_real
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 WARM_UP_S: Final = 3.0
+WARM_UP_MAX_S: Final = 60.0
 SETTLE_S: Final = 4.0
 """Peace between two scenarios: time in which liveness is judged."""
 SHARE_MIN_S: Final = 5.0
@@ -45,7 +46,8 @@ class Options:
 
     Attributes:
         seed: Of faults and clients.
-        minutes: For how long faults are done.
+        minutes: For how long faults are done; nobody looks if `times` are given.
+        times: How many faults each scenario does; 0: as many as fit into its share of the time.
         scenarios: Names, in turn.
         nodes: How many.
         directory: Of the run.
@@ -53,6 +55,7 @@ class Options:
         equipment: What the scenarios need of the nodes.
         settings: More for the checkers.
         command: That would do the same.
+        tell: Is told of each scenario that begins, in a line for people.
     """
 
     seed: int
@@ -61,9 +64,11 @@ class Options:
     nodes: int
     directory: Path
     tasks_per_s: float
+    times: int = 0
     equipment: Equipment = field(default_factory=Equipment)
     settings: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    tell: Callable[[str], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -132,7 +137,7 @@ async def _play(
     async with _sampled(cluster, options.directory / "samples.jsonl"):
         clients.start()
         cluster.workers = clients.workers
-        await asyncio.sleep(WARM_UP_S)
+        await _warm_up(clients)
         await _torment(options, cluster, clients, torment, report)
         told, troubles = await clients.finish()
         report.troubles += troubles
@@ -164,26 +169,46 @@ async def _torment(
     torment: Torment,
     report: Report,
 ) -> None:
-    """Do one scenario after the other, each for its share of the time."""
+    """Do one scenario after the other, each for its share of the time or so many times."""
     rng = random.Random(options.seed)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     share_s = options.minutes * 60 / len(options.scenarios)
     for number, name in enumerate(options.scenarios, start=1):
+        options.tell(f"{name} begins, {number} of {len(options.scenarios)}")
         stop = asyncio.Event()
-        ends_s = max(began_s + number * share_s - SETTLE_S, loop.time() + SHARE_MIN_S)
-        timer = loop.call_at(ends_s, stop.set)
+        timer = None
+        if not options.times:
+            ends_s = max(began_s + number * share_s - SETTLE_S, loop.time() + SHARE_MIN_S)
+            timer = loop.call_at(ends_s, stop.set)
+        scenario = replace(find(name), times=options.times)
         faults_log = options.directory / "faults.jsonl"
-        hurting = asyncio.ensure_future(torment(cluster, find(name), rng, faults_log, stop))
+        hurting = asyncio.ensure_future(torment(cluster, scenario, rng, faults_log, stop))
         try:
             await _watch(hurting, clients)
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
         course = hurting.result()
+        done = course.faults.total()
+        if done < options.times:
+            report.troubles.append(f"{name}: {done} of {options.times} faults were done")
         report.skipped |= course.skipped
         report.troubles += [f"{name}: {text}" for text in course.surprises]
         await cluster.wait_ready()
         await asyncio.sleep(SETTLE_S)
+
+
+async def _warm_up(clients: Clients) -> None:
+    """Wait until every process of clients is at work."""
+    ends_s = time.monotonic() + WARM_UP_MAX_S
+    await asyncio.sleep(WARM_UP_S)
+    while idle := clients.idle():
+        if trouble := clients.trouble():
+            raise RunFailedError(trouble)
+        if time.monotonic() > ends_s:
+            raise RunFailedError(f"no calls within {WARM_UP_MAX_S:g} s from {', '.join(idle)}")
+        await asyncio.sleep(_WATCH_S)
 
 
 async def _watch(hurting: asyncio.Future[Course], clients: Clients) -> None:
@@ -216,6 +241,7 @@ class _Record:
             "command": options.command,
             "scenario": ",".join(dict.fromkeys(options.scenarios)),
             "minutes": options.minutes,
+            "times": options.times,
             "nodes": options.nodes,
             "tasks_per_s": options.tasks_per_s,
             "commit": _commit(),

@@ -29,6 +29,10 @@ class Scenario:
         calm_s: Time between two faults in which nothing is done, shortest and longest.
         opening: These come first, in this order; then all of `kinds` in an order drawn, and
             so on round by round.
+        hold_s: How long each fault lasts, shortest and longest; None: as it says itself.
+        times: So many faults, and it is over; 0: until it is told to stop.
+        gap_p99_max_ms: How long at most, 99 times of 100, nobody may be able to submit because
+            of a fault; 0: nobody says.
     """
 
     name: str
@@ -36,6 +40,9 @@ class Scenario:
     kinds: tuple[str, ...]
     calm_s: tuple[float, float] = (0.5, 2.0)
     opening: tuple[str, ...] = ()
+    hold_s: tuple[float, float] | None = None
+    times: int = 0
+    gap_p99_max_ms: float = 0
 
     @property
     def gap_max_ms(self) -> dict[str, float]:
@@ -62,6 +69,9 @@ _ALL: Final = (
         "the leader dies, again and again",
         ("kill leader",),
         calm_s=(0.2, 0.5),
+        # Longer than an election, shorter than usual: a hundred of them are to be had.
+        hold_s=(0.5, 1.5),
+        gap_p99_max_ms=2_000,
     ),
     Scenario(
         "pause",
@@ -95,6 +105,7 @@ _ALL: Final = (
         ("power all", "power majority", "power minority"),
         opening=("power all",),
     ),
+    Scenario("power-all", "all nodes lose power at once, again and again", ("power all",)),
     Scenario(
         "damage",
         "files of one node are torn or have flipped bits",
@@ -174,3 +185,11 @@ def equipment(names: Iterable[str]) -> Equipment:
 def gap_bounds(names: Sequence[str]) -> dict[str, float]:
     """Return the bounds on availability of all of these, by kind of fault."""
     return {kind: bound for name in names for kind, bound in find(name).gap_max_ms.items()}
+
+
+def tail_bounds(names: Sequence[str]) -> dict[str, float]:
+    """Return their bounds on the 99th percentile of gaps, by kind of fault."""
+    scenarios = [find(name) for name in names]
+    return {
+        kind: one.gap_p99_max_ms for one in scenarios if one.gap_p99_max_ms for kind in one.kinds
+    }

@@ -145,6 +145,24 @@ class _Near:
         return found
 
 
+def full_disks(verdicts: Sequence[Verdict]) -> list[str]:
+    """Say what became of calls while disks were full, a line for each kind of fault."""
+    counts = next((one.counts for one in verdicts if one.name == "disk_full"), {})
+    lines = []
+    for name, times in counts.items():
+        kind, _, what = name.partition(": ")
+        if what != "faults":
+            continue
+        again_ms = counts.get(f"{kind}: accepted again max_ms", -1)
+        again = f"after at most {again_ms} ms" if again_ms >= 0 else "nobody knows when"
+        lines.append(
+            f"{kind}, {times} times: {counts.get(f'{kind}: refused', 0)} new tasks refused with "
+            f"DISK_FULL, {counts.get(f'{kind}: completed', 0)} completions accepted meanwhile; "
+            f"with room again new tasks accepted {again}"
+        )
+    return lines
+
+
 def text(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
     """Return the table for a terminal."""
     names = [verdict.name for verdict in verdicts]
@@ -166,6 +184,7 @@ def text(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
         f"{told.refused} refused, {told.unknown} of unknown outcome",
         f"{told.acknowledged} of {told.submits} submits acknowledged, {told.tasks} tasks; "
         f"{told.faults} faults; longest gap {told.gap_max_ms} ms",
+        *full_disks(verdicts),
         f"{told.lost} lost, {told.doubled} doubled, {told.violations} violations",
     ]
     return "\n".join(lines)

@@ -43,7 +43,7 @@ async def torment(
     faults_log: Path,
     stop: asyncio.Event,
 ) -> Course:
-    """Hurt a cluster until told to stop; it is whole again when this returns.
+    """Hurt a cluster so many times, or until told to stop; it is whole again when this returns.
 
     Args:
         cluster: Running, all nodes ready.
@@ -57,6 +57,8 @@ async def torment(
     """
     course = Course()
     for kind in scenario.schedule(rng):
+        if scenario.times and course.faults.total() >= scenario.times:
+            break
         if await _told(stop, rng.uniform(*scenario.calm_s)):
             break
         fault = FAULTS[kind]()
@@ -69,7 +71,8 @@ async def torment(
                 break
             continue
         log = _Log(faults_log, scenario.name)
-        await _inflict(cluster, fault, rng, log=log, stop=stop, course=course)
+        hold_s = rng.uniform(*(scenario.hold_s or fault.hold_s))
+        await _inflict(cluster, fault, rng, hold_s=hold_s, log=log, stop=stop, course=course)
     return course
 
 
@@ -92,13 +95,13 @@ async def _inflict(
     fault: Fault,
     rng: random.Random,
     *,
+    hold_s: float,
     log: _Log,
     stop: asyncio.Event,
     course: Course,
 ) -> None:
     """Do one fault, take it back, and wait until all is well."""
     records: list[Record] = []
-    hold_s = rng.uniform(*fault.hold_s)
     try:
         try:
             records = await fault.begin(cluster, rng)

@@ -8,6 +8,7 @@ from typing import Final
 
 from chaos.checkers import (
     agreement,
+    disk_full,
     durable,
     fencing,
     gaps,
@@ -35,6 +36,7 @@ CHECKERS: Final[Mapping[str, Callable[[Evidence], Verdict]]] = MappingProxyType(
         "lease_bound": lease_bound.check,
         "liveness": liveness.check,
         "gaps": gaps.check,
+        "disk_full": disk_full.check,
     }
 )
 """All checkers by name, in the order in which they are told."""

@@ -3,7 +3,8 @@
 A gap runs from an answer, or from the first call after it, to the next answer; so idle
 producers make none. It counts for every fault it overlaps. It is a violation only beyond the
 bound of the scenario: `gap_max_ms`, a number for all, or a map of kinds of faults to numbers
-with `overall` for the rest.
+with `overall` for the rest. Where a kind of fault was done often, its 99th percentile is judged
+as well: `gap_p99_max_ms`, a map of kinds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from chaos.verdict import Findings, Verdict
 _MS: Final = 1_000_000
 _MANY: Final = 20
 """Submits that cannot all fail by bad luck."""
+OFTEN: Final = 50
+"""Faults of one kind, from which on a 99th percentile says more than the maximum."""
 OVERALL: Final = "overall"
 _SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 AFTERMATH_MS: Final = 1_000
@@ -47,6 +50,7 @@ def check(evidence: Evidence) -> Verdict:
     if len(submits) >= _MANY and not findings.counts["acknowledged"]:
         findings.violated(f"none of {len(submits)} submits was acknowledged")
     bounds = _bounds(evidence)
+    tails: dict[str, float] = evidence.settings.get("gap_p99_max_ms") or {}
     longest = max(gaps, key=lambda gap: gap.ends - gap.begins, default=Gap(0, 0))
     findings.counts["longest_ms"] = longest.length_ms
     by_kind = _by_fault(evidence, gaps)
@@ -65,6 +69,12 @@ def check(evidence: Evidence) -> Verdict:
         for name, share in _SHARES:
             rank = max(0, math.ceil(share * len(lengths)) - 1)
             findings.counts[f"{kind}: {name}_ms"] = lengths[rank]
+        tail_ms, tail_max_ms = findings.counts[f"{kind}: p99_ms"], tails.get(kind, math.inf)
+        if len(lengths) >= OFTEN and tail_ms > tail_max_ms:
+            findings.violated(
+                f"the 99th percentile of the gaps of {len(lengths)} times {kind} is "
+                f"{tail_ms} ms; at most {tail_max_ms:.0f} ms are allowed"
+            )
         bound = bounds.get(kind, math.inf)
         for worst, fault in found:
             if worst is not None and worst.length_ms > bound:

@@ -1,44 +1,26 @@
-"""Disks without any room, and room again some time later."""
+"""Disks without any room, and room again some time later; nobody touches the nodes."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 from typing import ClassVar
 
-from chaos.cluster import ChaosCluster
 from chaos.disks import MIB
-from chaos.faults.fault import Fault, Need, Record
-from chaos.faults.victims import Who, choose
+from chaos.faults.fault import Need
+from chaos.faults.node_fault import NodeFault
 from chaos.nodes import ChaosNode
 
 
-class DiskFull(Fault):
-    """Somebody else's file takes all the room there is.
-
-    Args:
-        who: On whose disks.
-        gap_max_ms: As in `Fault`.
-    """
+class DiskFull(NodeFault):
+    """Somebody else's file takes all the room there is, and is removed."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"disk"})
+    verb = "disk full"
+    lasts_s = (3.0, 6.0)
 
-    def __init__(self, who: Who, *, gap_max_ms: float | None = None) -> None:
-        super().__init__(f"disk full {who}", hold_s=(3.0, 6.0), gap_max_ms=gap_max_ms)
-        self._who = who
-        self._victims: list[ChaosNode] = []
-        self._cluster: ChaosCluster | None = None
+    async def _hit(self, nodes: Sequence[ChaosNode]) -> str:
+        taken = [node.disk.fill() // MIB for node in nodes]
+        return f"{taken} MiB taken, none left"
 
-    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
-        """Fill them."""
-        self._cluster = cluster
-        self._victims = await choose(cluster, self._who, rng)
-        records = self.note(self._victims)
-        taken = [node.disk.fill() // MIB for node in self._victims]
-        records[0].detail = f"{taken} MiB taken, none left"
-        return records
-
-    async def heal(self) -> None:
-        """Make room again; nobody touches the nodes."""
-        for node in self._victims:
-            node.disk.free()
-        self._victims = []
+    def _mend(self, node: ChaosNode) -> None:
+        node.disk.free()

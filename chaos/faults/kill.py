@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 
-from chaos.cluster import ChaosCluster
-from chaos.faults.fault import Fault, Record
-from chaos.faults.victims import Who, choose
+from chaos.faults.node_fault import NodeFault, strike
 from chaos.nodes import ChaosNode
 
 
-class Kill(Fault):
-    """Nodes die at one moment.
+class Kill(NodeFault):
+    """Nodes die at one moment, and are started again."""
 
-    Args:
-        who: Which.
-        hold_s: How long they stay dead.
-        gap_max_ms: As in `Fault`.
-    """
+    verb = "kill"
+    lasts_s = (1.5, 4.0)
 
-    def __init__(
-        self, who: Who, *, hold_s: tuple[float, float] = (1.5, 4.0), gap_max_ms: float | None = None
-    ) -> None:
-        super().__init__(f"kill {who}", hold_s=hold_s, gap_max_ms=gap_max_ms)
-        self._who = who
-        self._victims: list[ChaosNode] = []
-
-    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
-        """Kill them."""
-        self._victims = await choose(cluster, self._who, rng)
-        records = self.note(self._victims)
-        for node in self._victims:
-            node.strike(self.kind)
-        for node in self._victims:
-            node.bury()
-        return records
-
-    async def heal(self) -> None:
-        """Start them again."""
-        for node in self._victims:
-            if not node.running:
-                node.start()
-        self._victims = []
+    async def _hit(self, nodes: Sequence[ChaosNode]) -> str:
+        strike(nodes, self.kind)
+        return ""

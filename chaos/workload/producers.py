@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from chaos.workload.recorder import Recorder
-from chaos.workload.tasks import Known, Spec, draw
-from tq import Client, Submitted, TqError, UnknownOutcome
+from chaos.workload.caller import Caller, Seat
+from chaos.workload.tasks import Spec, draw
+from tq import Submitted, TqError, UnknownOutcome
 
 IN_FLIGHT_MAX: Final = 60
 _BATCH_SHARE: Final = 0.04
@@ -19,25 +18,11 @@ _BATCH: Final = (2, 12)
 _DEADLINES: Final = ("1s", "5s", "5s", "5s", "8s")
 
 
-class Producer:
-    """One client that submits.
+class Producer(Caller):
+    """One client that submits."""
 
-    Args:
-        name: Of the client.
-        client: Its own.
-        recorder: Of the process.
-        known: Tasks of the process.
-        rng: Draws what it does.
-    """
-
-    def __init__(
-        self, name: str, *, client: Client, recorder: Recorder, known: Known, rng: random.Random
-    ) -> None:
-        self._name = name
-        self._client = client
-        self._recorder = recorder
-        self._known = known
-        self._rng = rng
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
         self._under_way: set[asyncio.Task[None]] = set()
         self._batches = 0
         self._stop = asyncio.Event()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any, Final
 
 from chaos.stories import FINAL
+from chaos.workload.caller import Caller
 from chaos.workload.recorder import Recorder
 from chaos.workload.tasks import Known
 from tq import Client, NotFound, TaskId, TaskPage, TaskStatus, TqError
@@ -21,25 +21,8 @@ _FINAL_TRIES: Final = 5
 _FINAL_AT_ONCE: Final = 24
 
 
-class Reader:
-    """One client that reads.
-
-    Args:
-        name: Of the client.
-        client: Its own: within one client stale states do not go back.
-        recorder: Of the process.
-        known: Tasks of the process.
-        rng: Draws what it asks.
-    """
-
-    def __init__(
-        self, name: str, *, client: Client, recorder: Recorder, known: Known, rng: random.Random
-    ) -> None:
-        self._name = name
-        self._client = client
-        self._recorder = recorder
-        self._known = known
-        self._rng = rng
+class Reader(Caller):
+    """One client that reads."""
 
     async def run(self, *, reads_per_s: float, stop: asyncio.Event) -> None:
         """Read one task after the other until told to stop."""

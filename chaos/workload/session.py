@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
+from chaos.workload.caller import Seat
 from chaos.workload.plan import Plan
 from chaos.workload.producers import Producer
 from chaos.workload.readers import Reader, read_all
@@ -69,34 +70,27 @@ class Session:
     def _start(self, group: asyncio.TaskGroup) -> None:
         plan = self._plan
         for number in range(plan.producers):
-            name = f"{plan.name}-producer-{number}"
-            producer = Producer(
-                name,
-                client=self._client(name),
-                recorder=self._recorder,
-                known=self._known,
-                rng=self._rng(name),
-            )
+            producer = Producer(self._seat(f"producer-{number}"))
             pace = plan.tasks_per_s / plan.producers
             group.create_task(producer.run(tasks_per_s=pace, stop=self._producing))
         for number in range(plan.workers):
-            name = f"{plan.name}-worker-{number}"
-            worker = Worker(
-                name, client=self._client(name), recorder=self._recorder, rng=self._rng(name)
-            )
+            worker = Worker(self._seat(f"worker-{number}"))
             self._workers.append(worker)
             group.create_task(worker.run(stop=self._claiming))
         for number in range(plan.readers):
-            name = f"{plan.name}-reader-{number}"
-            reader = Reader(
-                name,
-                client=self._client(name),
-                recorder=self._recorder,
-                known=self._known,
-                rng=self._rng(name),
-            )
+            reader = Reader(self._seat(f"reader-{number}"))
             pace = READS_PER_S / plan.readers
             group.create_task(reader.run(reads_per_s=pace, stop=self._producing))
+
+    def _seat(self, role: str) -> Seat:
+        name = f"{self._plan.name}-{role}"
+        return Seat(
+            name=name,
+            client=self._client(name),
+            recorder=self._recorder,
+            known=self._known,
+            rng=self._rng(name),
+        )
 
     def _client(self, name: str) -> Client:
         client = Client(self._plan.servers, name=name, rng=self._rng(f"{name} client"))

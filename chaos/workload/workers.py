@@ -8,12 +8,11 @@ comes of that.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from chaos.workload.caller import Caller, Seat
 from chaos.workload.plan import QUEUES
-from chaos.workload.recorder import Recorder
 from tq import Client, TqError, UnknownSession
 from tq.client import Grant, WorkerSession
 
@@ -23,27 +22,16 @@ _DEADLINE: Final = "4s"
 _PAUSE_S: Final = 0.1
 
 
-class Worker:
+class Worker(Caller):
     """One worker.
-
-    Args:
-        name: Of the worker.
-        client: Its own.
-        recorder: Of the process.
-        rng: Draws what it does.
 
     Attributes:
         lease_ms: The cluster's; 0 before it had a session.
     """
 
-    def __init__(
-        self, name: str, *, client: Client, recorder: Recorder, rng: random.Random
-    ) -> None:
-        self._name = name
-        self._client = client
-        self._recorder = recorder
-        self._rng = rng
-        self._id = rng.randbytes(16)
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        self._id = seat.rng.randbytes(16)
         self._session: WorkerSession | None = None
         self._registering = asyncio.Lock()
         self._held: dict[int, Grant] = {}

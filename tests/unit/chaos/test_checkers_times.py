@@ -140,6 +140,36 @@ def test_gaps_are_counted_and_bounded_by_kind_of_fault() -> None:
     assert not verdict("gaps", record).ok
 
 
+def test_of_many_faults_all_but_one_in_a_hundred_keep_a_bound_of_their_own() -> None:
+    """Each fault is 10 s long; the first `slow` of them cost 800 ms, the others nothing."""
+
+    def judged(faults: int, *, slow: int) -> Verdict:
+        late = [number * 10_000 for number in range(slow)]
+        starts = range(0, faults * 10_000, 100)
+        spans = [(at, at + (800 if at in late else 90), "ok") for at in starts]
+        record = submitting(
+            *(
+                one
+                for one in spans
+                if not any(late_at < one[0] < late_at + 800 for late_at in late)
+            ),
+            gap_max_ms={"kill leader": 3_000},
+            gap_p99_max_ms={"kill leader": 500},
+        )
+        kills = [Fault((number * 10_000 + 1) * MS, None, "kill leader") for number in range(faults)]
+        return verdict("gaps", record, faults=kills)
+
+    assert judged(100, slow=1).ok
+    found = judged(100, slow=2)
+    assert found.counts["kill leader: p99_ms"] == 800
+    assert found.violations == [
+        "the 99th percentile of the gaps of 100 times kill leader is 800 ms; "
+        "at most 500 ms are allowed"
+    ]
+    assert not judged(50, slow=1).ok
+    assert judged(49, slow=1).ok, "the percentile of a few is their maximum, which has its bound"
+
+
 def test_a_run_in_which_nothing_is_accepted_is_not_available() -> None:
     record = submitting(*((at, at + 5, "unknown") for at in range(30)))
     assert "none of 30 submits" in verdict("gaps", record).violations[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from chaos.scenarios import DEFAULT, SCENARIOS
 from chaos.workload.recorder import Journal
 from tests.unit.chaos.recorded import Record, life
 from tests.unit.chaos.test_files import run_folder
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Player:
@@ -67,6 +71,46 @@ def test_a_run_says_how_to_play_it_again(tmp_path: Path, monkeypatch: pytest.Mon
         assert getattr(first, name) == getattr(second, name)
     assert (first.seed, first.nodes, list(first.scenarios)) == (7, 5, ["kill", "pause"])
     assert "not done: disk full all: no root" in result.output
+
+
+def test_so_many_faults_are_asked_for_instead_of_minutes_and_told_and_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player()
+    words = ("--scenario", "leader-kills", "--scenario", "power-all", "--times", "100")
+    result = invoke(player, monkeypatch, *words, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "leader-kills, power-all; 100 faults each," in result.output
+    [options] = player.asked
+    assert (options.times, list(options.scenarios)) == (100, ["leader-kills", "power-all"])
+    assert options.settings["gap_p99_max_ms"] == {"kill leader": 2_000}
+    assert "--times 100 " in options.command
+    assert "--minutes" not in options.command
+
+    (options.directory / "run.json").write_text(
+        json.dumps(told(scenario="leader-kills,power-all", times=100))
+    )
+    again = ("--replay", str(options.directory), "--out", str(tmp_path / "b"))
+    assert invoke(player, monkeypatch, *again).exit_code == 0
+    assert (player.asked[1].times, player.asked[1].scenarios) == (100, options.scenarios)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--times", "3"),
+        ("--times", "3", "--minutes", "1", "--scenario", "kill"),
+        ("--times", "0", "--scenario", "kill"),
+    ],
+)
+def test_so_many_faults_of_nothing_or_within_minutes_are_refused(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    player = Player()
+    result = invoke(player, monkeypatch, *words)
+    assert result.exit_code == 2
+    assert "--times" in result.output
+    assert player.asked == []
 
 
 def test_what_nobody_looks_at_is_thrown_away_after_a_good_run_only(
@@ -154,7 +198,10 @@ def test_a_run_is_played_again_from_its_folder(
         (json.dumps({"version": 1}), "is not the run.json of a run"),
         ("[]", "is not the run.json of a run"),
         ("not JSON", "is not the run.json of a run"),
-        (None, "No such file"),
+        (
+            None,
+            "has no run.json, so it is not the folder of a run; name the folder",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_played_again_is_refused_plainly(
@@ -169,6 +216,60 @@ def test_a_folder_that_cannot_be_played_again_is_refused_plainly(
     assert result.output.startswith("error: ")
     assert len(result.output.splitlines()) < 25
     assert all(word in result.output for word in said.split(" .* "))
+
+
+@pytest.mark.parametrize("says", ["there is no", "is not a folder", "has no run.json"])
+def test_a_place_without_a_run_is_named_with_what_to_name_instead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], says: str
+) -> None:
+    places = {
+        "there is no": tmp_path / "nowhere",
+        "is not a folder": tmp_path / "file",
+        "has no run.json": tmp_path,
+    }
+    (tmp_path / "file").touch()
+    assert check([str(places[says])]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert str(places[says]) in said
+    assert says in said
+    assert "name the folder that a run told when it began" in said
+    assert "Errno" not in said
+
+
+def test_a_folder_that_is_not_there_cannot_be_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = invoke(Player(), monkeypatch, "--replay", str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert f"error: there is no {tmp_path / 'nowhere'}; name the folder" in result.output
+    assert "Errno" not in result.output
+
+
+def test_a_run_that_ended_before_anybody_called_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(tmp_path, Record())
+    (folder / "history.jsonl").unlink()
+    assert check([str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "neither history.jsonl nor journal-*.jsonl" in said
+    assert "before its first client called" in said
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(tmp_path, Record())
+    (folder / "history.jsonl").unlink()
+    (folder / "history.jsonl").mkdir()
+    assert check([str(folder)]) == 2
+    assert f"error: {folder}/history.jsonl cannot be read: Is a dir" in capsys.readouterr().err
+    (folder / "run.json").unlink()
+    (folder / "run.json").mkdir()
+    result = invoke(Player(), monkeypatch, "--replay", str(folder))
+    assert f"error: {folder}/run.json cannot be read: Is a directory" in result.output
+    assert result.exit_code == 2
 
 
 def test_what_a_killed_harness_left_is_judged_from_its_journals(
@@ -195,6 +296,46 @@ def test_a_record_of_another_version_is_not_judged(tmp_path: Path) -> None:
 def test_a_long_run_takes_scenarios_in_several_rounds(minutes: float, turns: int) -> None:
     asked = command.Asked(1, minutes, DEFAULT, 3, 80)
     assert asked.turns() == list(DEFAULT) * turns
+
+
+DOCUMENT = (ROOT / "docs/chaos.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(
+    r"^    ((?:make|python -m) chaos(?!\.)\b.*?)(?:\s{2,}|$)", DOCUMENT, re.MULTILINE
+)
+
+
+def test_the_document_has_commands() -> None:
+    assert "make chaos SCENARIO=leader-kills TIMES=100" in COMMANDS
+    assert "make chaos SCENARIO=power-all TIMES=20" in COMMANDS
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_document_asks_for_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    run_json = tmp_path / "run.json"
+    run_json.write_text(json.dumps(told()))
+    player = Player()
+    words = shlex.split(line.replace("chaos/out/RUN", str(tmp_path)))
+    if words[0] == "make":
+        # Shows what it would do, and does nothing.
+        dry = ["make", "--dry-run", "--no-print-directory", *words[1:]]
+        shown = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        [command_line] = re.findall(r"python (-m chaos.*)", shown.replace("\\\n", " "))
+        words = ["python", *shlex.split(command_line)]
+    result = invoke(player, monkeypatch, *words[3:], "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    for options in player.asked:
+        for name, value in re.findall(r"\b(SCENARIO|TIMES|MINUTES|SEED)=(\"[^\"]*\"|\S+)", line):
+            asked = {
+                "SCENARIO": " ".join(dict.fromkeys(options.scenarios)),
+                "TIMES": str(options.times),
+                "MINUTES": f"{options.minutes:g}",
+                "SEED": str(options.seed),
+            }
+            assert asked[name] == value.strip('"')
+    assert player.asked or "--list" in line
 
 
 def test_scenarios_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chaos.history import Operation, RecordError, read_history
+from chaos.workload.caller import Seat
 from chaos.workload.plan import Plan
 from chaos.workload.producers import Producer
 from chaos.workload.readers import Reader
@@ -119,7 +120,7 @@ async def test_each_task_of_a_batch_is_an_operation_of_its_own(tmp_path: Path) -
     n1.on(Type.SUBMIT_BATCH, answer)
     recorder, known, rng = Recorder(tmp_path / "j"), Known(), random.Random(5)
     async with a_client(network) as client:
-        producer = Producer("p", client=client, recorder=recorder, known=known, rng=rng)
+        producer = Producer(Seat(name="p", client=client, recorder=recorder, known=known, rng=rng))
         specs = [draw(rng) for _ in range(3)]
         await producer._submit_many(specs)
     recorder.close()
@@ -138,7 +139,7 @@ async def test_a_stale_read_that_finds_nothing_says_in_which_state(tmp_path: Pat
         node.on(Type.QUERY_STATUS, lambda request: request.ack(None, 17))
     recorder, known, rng = Recorder(tmp_path / "j"), Known(), random.Random(5)
     async with a_client(network) as client:
-        reader = Reader("r", client=client, recorder=recorder, known=known, rng=rng)
+        reader = Reader(Seat(name="r", client=client, recorder=recorder, known=known, rng=rng))
         await reader._stale(draw(rng).task_id)
     recorder.close()
     [operation] = recorded(tmp_path / "j")
@@ -155,7 +156,7 @@ async def test_a_page_of_the_list_is_recorded_with_where_it_begins_and_ends(tmp_
     for node in nodes:
         node.on(Type.LIST_TASKS, lambda request: request.ack([a_status(listed)], listed.raw, 17))
     async with a_client(network) as client:
-        reader = Reader("r", client=client, recorder=recorder, known=known, rng=rng)
+        reader = Reader(Seat(name="r", client=client, recorder=recorder, known=known, rng=rng))
         await reader._list(after)
     recorder.close()
     [operation] = recorded(tmp_path / "j")
@@ -177,7 +178,7 @@ async def test_producers_keep_their_pace_and_stop_when_told(tmp_path: Path) -> N
     recorder, known, rng = Recorder(tmp_path / "j"), Known(), random.Random(5)
     stop = asyncio.Event()
     async with a_client(network) as client:
-        producer = Producer("p", client=client, recorder=recorder, known=known, rng=rng)
+        producer = Producer(Seat(name="p", client=client, recorder=recorder, known=known, rng=rng))
         running = asyncio.create_task(producer.run(tasks_per_s=50, stop=stop))
         await asyncio.sleep(20)
         stop.set()

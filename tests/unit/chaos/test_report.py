@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from chaos.check import judge
+from chaos.checkers import CHECKERS
 from chaos.evidence import Evidence, Fault, Sample
 from chaos.report import page
 from chaos.report.series import series
@@ -78,7 +79,7 @@ def test_the_page_loads_nothing_and_draws_faults_leaders_and_latencies(small: Pa
     found = _Page(html)
     assert found.loaded == []
     assert "script" not in found.tags
-    assert found.tags.count("details") == 11
+    assert found.tags.count("details") == len(CHECKERS)
     svg = ET.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
     kinds = [part.get("class") for part in svg.iter() if part.tag == "rect"]
     assert kinds.count("fault") == 2
