@@ -93,7 +93,8 @@ sim-teeth: $(DEV)  ## Plant known bugs and see the simulation find each
 
 chaos: $(RUN)  ## Hurt real processes for MINUTES (default 5) or TIMES, by SCENARIO, from SEED on; check the record
 	@$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TIMES),--times $(TIMES)) \
-	  $(if $(SEED),--seed $(SEED)) $(foreach name,$(SCENARIO),--scenario $(name)) $(ARGS)
+	  $(if $(SEED),--seed $(SEED)) $(if $(TIER),--tier $(TIER)) \
+	  $(foreach name,$(SCENARIO),--scenario $(name)) $(ARGS)
 
 bench-peers:  ## Measure other queues on this machine for comparison
 	@$(not-there-yet)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import click
 
@@ -26,12 +26,15 @@ from chaos.cluster import ClusterError, Equipment, has_root
 from chaos.disks import MountError
 from chaos.evidence import VERSION, Evidence, run_folder, unreadable
 from chaos.history import RecordError
+from chaos.namespaces.kernel import missing
 from chaos.proxies import ProxyError
 from chaos.report import page
 from chaos.run import Options, Report, play
 from chaos.scenarios import (
     DEFAULT,
     LONG,
+    LONG_PACKETS,
+    PACKETS,
     SCENARIOS,
     UnknownScenarioError,
     equipment,
@@ -48,6 +51,10 @@ OUT: Final = Path(__file__).parent / "out"
 _LONG_MINUTES: Final = 10.0
 _TURN_S: Final = 60
 """In a long run each scenario gets about so long before it is the next one's turn."""
+
+
+Tier = Literal["processes", "namespaces"]
+TIERS: Final[tuple[Tier, ...]] = ("processes", "namespaces")
 
 
 class Asked(NamedTuple):
@@ -68,6 +75,7 @@ class Asked(NamedTuple):
     nodes: int
     tasks_per_s: float
     times: int = 0
+    tier: Tier = "processes"
 
     @property
     def length(self) -> str:
@@ -80,6 +88,8 @@ class Asked(NamedTuple):
         length = ["--times", str(self.times)] if self.times else ["--minutes", f"{self.minutes:g}"]
         words += [*length, "--nodes", str(self.nodes)]
         words += ["--rate", f"{self.tasks_per_s:g}"]
+        if self.tier != "processes":
+            words += ["--tier", self.tier]
         for name in self.scenarios:
             words += ["--scenario", name]
         return shlex.join(words)
@@ -111,6 +121,13 @@ class Asked(NamedTuple):
     show_default=True,
     help="Tasks submitted in a second.",
 )
+@click.option(
+    "--tier",
+    type=click.Choice(TIERS),
+    default="processes",
+    show_default=True,
+    help="With `namespaces` packets are lost below TCP; that takes root.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder of all runs.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Folder of a run to play again.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios and end.")
@@ -122,6 +139,7 @@ def main(
     scenarios: tuple[str, ...],
     nodes: str,
     rate: float,
+    tier: Tier,
     out: Path,
     replay: Path | None,
     listed: bool,
@@ -142,16 +160,24 @@ def main(
             asked = read_asked(replay)
         else:
             whole = minutes if minutes is not None else MINUTES
-            usual = LONG if whole >= _LONG_MINUTES else DEFAULT
+            usual = usual_scenarios(whole, tier)
             drawn = random.SystemRandom().randrange(1 << 31)
             names = tuple(find(name).name for name in scenarios) or usual
             begun = drawn if seed is None else seed
-            asked = Asked(begun, whole, names, int(nodes), rate, times or 0)
+            asked = Asked(begun, whole, names, int(nodes), rate, times or 0, tier)
     except (UnknownScenarioError, RecordError, OSError) as error:
         why = unreadable(error) if isinstance(error, OSError) else error
         click.echo(f"error: {why}", err=True)
         sys.exit(2)
     sys.exit(run(asked, out))
+
+
+def usual_scenarios(minutes: float, tier: Tier) -> tuple[str, ...]:
+    """Return what is done if no scenario is named."""
+    is_long = minutes >= _LONG_MINUTES
+    if tier == "namespaces":
+        return LONG_PACKETS if is_long else PACKETS
+    return LONG if is_long else DEFAULT
 
 
 def read_asked(directory: Path) -> Asked:
@@ -174,6 +200,7 @@ def read_asked(directory: Path) -> Asked:
         return Asked(
             *(int(told["seed"]), float(told["minutes"]), names),
             *(int(told["nodes"]), float(told["tasks_per_s"]), int(told.get("times", 0))),
+            TIERS[TIERS.index(told.get("tier", "processes"))],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RecordError):
@@ -183,6 +210,10 @@ def read_asked(directory: Path) -> Asked:
 
 def run(asked: Asked, out: Path) -> int:
     """Play a run and judge it; return the exit code."""
+    if asked.tier == "namespaces" and (why := missing()):
+        click.echo(f"not done: {', '.join(asked.scenarios)}: no tier of namespaces here: {why}")
+        click.echo("nothing was run; without --tier what needs no namespaces is done", err=True)
+        return 3
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     directory = (out / f"{stamp}-{asked.seed}").resolve()
     directory.mkdir(parents=True)
@@ -196,7 +227,7 @@ def run(asked: Asked, out: Path) -> int:
         directory=directory,
         tasks_per_s=asked.tasks_per_s,
         times=asked.times,
-        equipment=possible(equipment(asked.scenarios)),
+        equipment=possible(equipment(asked.scenarios, packets=asked.tier == "namespaces")),
         settings={
             "gap_max_ms": gap_bounds(asked.scenarios),
             "gap_p99_max_ms": tail_bounds(asked.scenarios),

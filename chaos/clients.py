@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from chaos.access import Access
 from chaos.workload.plan import Plan
 from chaos.workload.recorder import merge
 from deploy.local.processes import ChildProcess
@@ -36,20 +37,31 @@ class Clients:
         seed: Of what they do.
         tasks_per_s: Tasks submitted in a second.
         processes: Of workers, beside the main one.
+        access: What they need to get in.
 
     Attributes:
         workers: The processes that may be hurt, by name.
     """
 
     def __init__(
-        self, directory: Path, *, servers: str, seed: int, tasks_per_s: float, processes: int = 2
+        self,
+        directory: Path,
+        *,
+        servers: str,
+        seed: int,
+        tasks_per_s: float,
+        processes: int = 2,
+        access: Access | None = None,
     ) -> None:
         self._directory = directory
+        access = access or Access()
         self._plans = {
             MAIN: Plan(
                 name=MAIN,
                 number=0,
                 servers=servers,
+                ca=access.ca,
+                token=access.token,
                 seed=seed,
                 directory=str(directory),
                 tasks_per_s=tasks_per_s,
@@ -65,6 +77,8 @@ class Clients:
                 name=name,
                 number=number,
                 servers=servers,
+                ca=access.ca,
+                token=access.token,
                 seed=seed,
                 directory=str(directory),
                 workers=2,

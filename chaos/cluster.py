@@ -19,13 +19,15 @@ from typing import Final, Self, TypeVar
 
 from chaos.clocks import WallClock
 from chaos.disks import Disk, sweep
-from chaos.layout import Layout, PortFinder
+from chaos.layout import PortFinder
+from chaos.namespaces.network import NamespaceNetwork
+from chaos.networks import Network
 from chaos.nodes import ChaosNode
 from chaos.power import Power
-from chaos.proxies import Proxies
 from chaos.shims import CLOCK, DISK, build
 from deploy.local.ports import free_ports
 from deploy.local.processes import ChildProcess
+from tq import Client
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CONFIGURATION: Final = ROOT / "deploy" / "compose" / "node.yaml"
@@ -60,11 +62,13 @@ class Equipment:
         disk_mib: A file system in memory of this size each, to be filled up; 0: none.
         power: What is not synced can be taken back, and fsync can fail.
         clock: Wall clocks can be moved.
+        packets: A network namespace each, and a switch between them that loses packets.
     """
 
     disk_mib: int = 0
     power: bool = False
     clock: bool = False
+    packets: bool = False
 
     @property
     def settings(self) -> dict[str, str]:
@@ -91,7 +95,8 @@ class ChaosCluster:
 
     Attributes:
         nodes: By id; those that are members or about to be.
-        proxies: The links.
+        network: What lies between nodes and clients.
+        proxies: The links in it.
         workers: Processes that claim, by name, for faults that hit those; whoever starts them
             puts them here.
     """
@@ -115,8 +120,13 @@ class ChaosCluster:
         self._launcher = list(launcher)
         self._shims = directory / "shims"
         self._shims.mkdir(exist_ok=True)
-        self.layout = Layout(range(1, size + 1), ports)
-        self.proxies = Proxies(directory, seed=seed)
+        self.network = (
+            NamespaceNetwork(directory, size=size, seed=seed, command=LAUNCHER, home=ROOT)
+            if self.equipment.packets
+            else Network(directory, size=size, seed=seed, ports=ports)
+        )
+        self.layout = self.network.layout
+        self.proxies = self.network.proxies
         self._gone: list[ChaosNode] = []
         sweep()
         self.nodes: dict[int, ChaosNode] = {}
@@ -138,11 +148,7 @@ class ChaosCluster:
         if self.equipment.clock:
             clock = WallClock(place / "clock", build(CLOCK, self._shims))
         ports = self.layout.ports[node_id]
-        settings = {
-            **self.settings,
-            "raft.peer_addresses": self.layout.detours(node_id),
-            "broker.advertised_address": f"127.0.0.1:{ports.door}",
-        }
+        settings = {**self.settings, **self.network.settings(node_id)}
         return ChaosNode(
             node_id,
             [*self._launcher, "--config", str(CONFIGURATION), *how],
@@ -152,6 +158,7 @@ class ChaosCluster:
             log_path=self.directory / f"node-{node_id}.log",
             environment={_variable(key): value for key, value in settings.items() if value},
             directory=ROOT,
+            place=self.network.place(node_id),
         )
 
     async def __aenter__(self) -> Self:
@@ -166,6 +173,10 @@ class ChaosCluster:
     def servers(self) -> str:
         """All client addresses, as `--servers` takes them; the same for the whole run."""
         return ",".join(node.address for node in self.nodes.values())
+
+    def client(self, name: str, *, deadline: str | float = "10s") -> Client:
+        """Return a client that is let in."""
+        return self.network.access.client(self.servers, name=name, deadline=deadline)
 
     @property
     def running(self) -> list[ChaosNode]:
@@ -243,8 +254,9 @@ class ChaosCluster:
             ClusterError: It is not ready by then.
             ProxyError: A port is in use.
         """
-        await self.proxies.start(self.layout.links.values())
+        await self.network.start()
         for node in self.nodes.values():
+            node.pages.token = self.network.access.token
             node.start()
         return await self.wait_ready(timeout_s=timeout_s)
 
@@ -252,10 +264,9 @@ class ChaosCluster:
         """Start a node that waits to be added, in the place of one that has been removed."""
         newcomer = max(*self.nodes, *(node.node_id for node in self._gone), 0) + 1
         await self.forget(self.nodes[leaver])
-        gone, made = self.layout.replace(leaver, newcomer)
-        await self.proxies.shut(gone)
-        await self.proxies.open(made)
+        await self.network.replace(leaver, newcomer)
         node = self._make(newcomer, ["--join", self.layout.peers()])
+        node.pages.token = self.network.access.token
         self.nodes[newcomer] = node
         node.start()
         return node
@@ -295,7 +306,7 @@ class ChaosCluster:
             node.thaw()
         await asyncio.gather(*(node.leave("the end") for node in nodes))
         with contextlib.suppress(OSError):
-            await self.proxies.close()
+            await self.network.close()
         self._leave_disks()
         shutil.rmtree(self._shims, ignore_errors=True)
 

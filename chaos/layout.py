@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from chaos.links import CLIENTS, Link
-from chaos.nodes import Ports
+from chaos.nodes import LOOPBACK, Ports
 
 PortFinder = Callable[[int], list[int]]
-_HOST = "127.0.0.1"
 
 
 class Layout:
@@ -82,6 +81,6 @@ class Layout:
         )
 
 
-def listed(ports: Mapping[int, int]) -> str:
+def listed(ports: Mapping[int, int], *, host: Callable[[int], str] = lambda _: LOOPBACK) -> str:
     """Return `1=host:port,2=...`."""
-    return ",".join(f"{node_id}={_HOST}:{port}" for node_id, port in ports.items())
+    return ",".join(f"{node_id}={host(node_id)}:{port}" for node_id, port in ports.items())

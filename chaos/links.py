@@ -62,6 +62,65 @@ class Policy:
             raise ValueError(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What happens to packets in one direction, where it is packets that are handed on.
+
+    Attributes:
+        loss: Share that is lost, each for itself.
+        duplicate: Share that arrives twice.
+        reorder: Share that is held back while those behind it go on.
+        low_ms: Shortest delay of all, which keep their order.
+        high_ms: Longest.
+        held_low_ms: Shortest time of holding back.
+        held_high_ms: Longest.
+        size_max: Larger ones are lost, all of them; bytes.
+    """
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    low_ms: float = 0.0
+    high_ms: float = 0.0
+    held_low_ms: float = 1.0
+    held_high_ms: float = 30.0
+    size_max: int = 65_535
+
+    def __post_init__(self) -> None:
+        for share in (self.loss, self.duplicate, self.reorder):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{share} is no share of the packets")
+        for low_ms, high_ms in ((self.low_ms, self.high_ms), (self.held_low_ms, self.held_high_ms)):
+            if not 0 <= low_ms <= high_ms:
+                raise ValueError(f"a delay of {low_ms} to {high_ms} ms is none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that crosses the pipe."""
+        return {"mode": "packets", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, form: dict[str, Any]) -> Self:
+        """Read that form, or that of a policy that makes sense for packets.
+
+        Raises:
+            ValueError: It is none.
+        """
+        match form.get("mode"):
+            case "packets":
+                try:
+                    return cls(**{key: value for key, value in form.items() if key != "mode"})
+                except TypeError as error:
+                    raise ValueError(str(error)) from error
+            case "pass":
+                return cls()
+            case "drop":
+                return cls(loss=1.0)
+            case "delay":
+                return cls(low_ms=form["low_ms"], high_ms=form["high_ms"])
+            case mode:
+                raise ValueError(f"packets know no mode {mode!r}")
+
+
 PASS: Final = Policy()
 DROP: Final = Policy("drop")
 

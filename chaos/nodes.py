@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,29 +12,36 @@ from typing import Any, Final
 
 from chaos.clocks import WallClock
 from chaos.disks import Disk
-from chaos.pages import Pages
+from chaos.pages import Pages, Place
 from deploy.local.processes import ChildProcess
 
-_HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 _PENDING: Final = b"\ntq_tasks_pending "
 STOP_S: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where a node listens, on loopback, and where clients are told to go.
+    """Where a node listens, and where clients are told to go.
 
     Attributes:
         raft: For peers.
         client: For clients; nobody but the proxy connects to it.
-        http: For the harness.
-        door: The proxy's port before `client`.
+        http: For the harness, always on loopback of wherever the node is.
+        door: The proxy's port before `client`; without a proxy, `client` itself.
+        host: Of the rest.
     """
 
     raft: int
     client: int
     http: int
     door: int
+    host: str = LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """Where clients connect."""
+        return f"{self.host}:{self.door}"
 
 
 class ChaosNode(ChildProcess):
@@ -48,6 +56,7 @@ class ChaosNode(ChildProcess):
         log_path: Receives what it says.
         environment: More variables.
         directory: Working directory.
+        place: Makes what is entered to start a process or open a socket where the node is.
 
     Attributes:
         down: Why it is not running: the harness has ended it, and will start it again.
@@ -65,6 +74,7 @@ class ChaosNode(ChildProcess):
         log_path: Path,
         environment: Mapping[str, str],
         directory: Path,
+        place: Place = contextlib.nullcontext,
     ) -> None:
         variables = dict(environment)
         preloaded = []
@@ -78,8 +88,8 @@ class ChaosNode(ChildProcess):
             variables["LD_PRELOAD"] = ":".join(preloaded)
         own = {
             "--id": str(node_id),
-            "--listen": f"{_HOST}:{ports.client}",
-            "--http": f"{_HOST}:{ports.http}",
+            "--listen": f"{ports.host}:{ports.client}",
+            "--http": f"{LOOPBACK}:{ports.http}",
             "--data": str(disk.data),
         }
         super().__init__(
@@ -94,17 +104,18 @@ class ChaosNode(ChildProcess):
         self.clock = clock
         self.down = ""
         self.frozen = False
-        self.pages = Pages(ports.http)
+        self.pages = Pages(ports.http, place=place)
+        self._place = place
 
     @property
     def address(self) -> str:
         """Where clients and workers connect: the proxy before it."""
-        return f"{_HOST}:{self.ports.door}"
+        return self.ports.address
 
     @property
     def peer_address(self) -> str:
         """Where it listens for the other nodes."""
-        return f"{_HOST}:{self.ports.raft}"
+        return f"{self.ports.host}:{self.ports.raft}"
 
     async def status(self) -> dict[str, Any] | None:
         """Return its `/status`; None while it does not answer."""
@@ -124,7 +135,8 @@ class ChaosNode(ChildProcess):
         """Start it; from the main thread alone, as the kernel ends it with that thread."""
         self.down = ""
         self.frozen = False
-        super().start()
+        with self._place():
+            super().start()
 
     def strike(self, why: str) -> None:
         """Send SIGKILL and do not wait: others may be meant to die at the same moment."""

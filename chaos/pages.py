@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
+
+Place = Callable[[], AbstractContextManager[object]]
+"""Makes what is entered in order to start a process, or open a socket, where a node is."""
 
 _HEAD_MAX_BYTES: Final = 1 << 16
 TIMEOUT_S: Final = 0.5
@@ -15,10 +22,21 @@ class Pages:
 
     Args:
         port: On loopback.
+        place: Makes what is entered to open a socket where the node is.
+
+    Attributes:
+        token: What the pages ask for; "" if for none.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        place: Place = contextlib.nullcontext,
+    ) -> None:
         self._port = port
+        self._place = place
+        self.token = ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._turn = asyncio.Lock()
 
@@ -54,11 +72,10 @@ class Pages:
 
     async def _get(self, path: str) -> tuple[int, bytes]:
         if self._streams is None:
-            self._streams = await asyncio.open_connection(
-                "127.0.0.1", self._port, limit=_HEAD_MAX_BYTES
-            )
+            self._streams = await self._connect()
         reader, writer = self._streams
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        proof = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{proof}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         first, *lines = head.split("\r\n")
         fields = dict(line.split(": ", 1) for line in lines if line)
@@ -66,3 +83,14 @@ class Pages:
         if fields.get("connection") == "close":
             self.close()
         return int(first.split(" ")[1]), body
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with self._place():
+            one = socket.socket()
+        try:
+            one.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", self._port))
+            return await asyncio.open_connection(sock=one, limit=_HEAD_MAX_BYTES)
+        except BaseException:
+            one.close()
+            raise

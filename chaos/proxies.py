@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from chaos.links import PASS, Direction, Link, Policy
+from chaos.links import PASS, Direction, Impairment, Link, Policy
 from deploy.local.processes import ChildProcess
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-_START_S: Final = 20.0
+_START_S: Final = 60.0
+"""A busy machine takes its time to start a Python."""
 _ANSWER_S: Final = 20.0
 _LINE_MAX_BYTES: Final = 1 << 20
 
@@ -33,13 +34,16 @@ class Proxies:
         seed: Draws the delays.
     """
 
+    module: ClassVar[str] = "chaos.proxy"
+    """What the process runs."""
+
     def __init__(self, directory: Path, *, seed: int = 0) -> None:
         # The path of a unix socket has little room; a run's directory may be deep.
         self._place = Path(tempfile.mkdtemp(prefix="tq-chaos-"))
         self._socket = self._place / "proxy"
         self.process = ChildProcess(
-            [sys.executable, "-m", "chaos.proxy", f"--socket={self._socket}", f"--seed={seed}"],
-            log_path=directory / "proxy.log",
+            [sys.executable, "-m", self.module, f"--socket={self._socket}", f"--seed={seed}"],
+            log_path=directory / f"{self.module.rpartition('.')[2]}.log",
             directory=ROOT,
         )
         self._reader: asyncio.StreamReader | None = None
@@ -75,7 +79,7 @@ class Proxies:
         pairs = [[link.dialler, link.target] for link in links]
         await self._tell({"do": "shut", "links": pairs})
 
-    async def set(self, ways: Iterable[Direction], policy: Policy) -> None:
+    async def set(self, ways: Iterable[Direction], policy: Policy | Impairment) -> None:
         """Do something to directions from now on."""
         hit = list(ways)
         self._touched.update(dict.fromkeys(hit))

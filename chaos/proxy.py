@@ -10,25 +10,21 @@ with its number `n` if it has one:
     {"do": "reset", "ways": [[one, other], ...], "half": false}
     {"do": "stats"}
 
-It ends when that connection does. Delays come from the seed, one stream a direction.
+Delays come from the seed, one stream a direction.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import json
 import random
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from chaos.flows import Connection, End, Way
 from chaos.links import Direction, Link, Policy
-
-_LINE_MAX_BYTES: Final = 1 << 20
+from chaos.orders import obey_until_left
 
 
 class Proxy:
@@ -124,47 +120,5 @@ class Proxy:
         return len(hit)
 
 
-async def _answer(proxy: Proxy, line: bytes) -> dict[str, Any]:
-    number = None
-    try:
-        command = json.loads(line)
-        number = command.pop("n", None)
-        return {"n": number, "ok": True, **await proxy.obey(command)}
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        return {"n": number, "ok": False, "error": f"{type(error).__name__}: {error}"}
-
-
-async def serve(path: str, seed: int) -> None:
-    """Obey whoever connects first, until it is gone."""
-    proxy = Proxy(seed)
-    gone = asyncio.Event()
-
-    async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while line := await reader.readline():
-                answer = await _answer(proxy, line)
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
-        gone.set()
-
-    await asyncio.start_unix_server(obey, path, limit=_LINE_MAX_BYTES)
-    await gone.wait()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the process; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m chaos.proxy", description=__doc__)
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    try:
-        import uvloop  # noqa: PLC0415 - an optional extra
-    except ImportError:
-        asyncio.run(serve(options.socket, options.seed))
-    else:
-        uvloop.run(serve(options.socket, options.seed))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(obey_until_left(Proxy, program="chaos.proxy"))

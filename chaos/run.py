@@ -110,6 +110,7 @@ async def play(options: Options, torment: Torment = torment_for_real) -> Report:
             servers=cluster.servers,
             seed=options.seed,
             tasks_per_s=options.tasks_per_s,
+            access=cluster.network.access,
         )
         try:
             await _play(options, cluster, clients, record, report, torment=torment)
@@ -148,7 +149,9 @@ async def _play(
         if told.get("missing"):
             report.troubles.append(f"of {told['missing']} tasks nobody told how they ended")
         addresses = {node_id: node.address for node_id, node in cluster.nodes.items()}
-        report.troubles += await export(addresses, options.directory, details=details)
+        report.troubles += await export(
+            addresses, options.directory, details=details, client=cluster.client("export")
+        )
 
 
 @contextlib.asynccontextmanager
@@ -244,6 +247,7 @@ class _Record:
             "times": options.times,
             "nodes": options.nodes,
             "tasks_per_s": options.tasks_per_s,
+            "tier": "namespaces" if options.equipment.packets else "processes",
             "commit": _commit(),
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
             "began_ns": time.monotonic_ns(),

@@ -142,6 +142,26 @@ _ALL: Final = (
         ("replace member", "kill leader", "partition node"),
         opening=("replace member",),
     ),
+    Scenario(
+        "packet-loss",
+        "packets are lost below TCP (--tier namespaces)",
+        ("packet loss 5 %", "packet loss 20 %"),
+        opening=("packet loss 5 %", "packet loss 20 %"),
+    ),
+    Scenario("packet-delay", "packets are late (--tier namespaces)", ("packet delay",)),
+    Scenario(
+        "packet-reorder",
+        "packets are overtaken or come twice (--tier namespaces)",
+        ("packets overtaken", "packets doubled"),
+    ),
+    Scenario(
+        "packet-oneway",
+        "one direction loses packets (--tier namespaces)",
+        (
+            *("packets lost one way", "half the packets lost one way"),
+            *("packets of clients lost one way", "large packets lost one way"),
+        ),
+    ),
     Scenario("mix", "everything, in an order drawn", tuple(FAULTS)),
 )
 
@@ -153,7 +173,11 @@ DEFAULT: Final = (
 )
 """About five minutes: each comes once."""
 
+PACKETS: Final = ("packet-loss", "packet-delay", "packet-reorder", "packet-oneway")
+"""Of the tier of namespaces: each comes once."""
+
 LONG: Final = (*DEFAULT, "mix")
+LONG_PACKETS: Final = (*PACKETS, "mix")
 """For as many minutes as one has."""
 
 
@@ -171,14 +195,20 @@ def find(name: str) -> Scenario:
     raise UnknownScenarioError(f"there is no scenario {name!r}{hint}; there are\n{listed}")
 
 
-def equipment(names: Iterable[str]) -> Equipment:
-    """Return what nodes need so that all of these scenarios have something to work with."""
+def equipment(names: Iterable[str], *, packets: bool = False) -> Equipment:
+    """Return what nodes need so that all of these scenarios have something to work with.
+
+    Args:
+        names: Of the scenarios.
+        packets: In the tier of namespaces.
+    """
     kinds = [kind for name in names for kind in find(name).kinds]
     needs = {need for kind in kinds for need in FAULTS[kind]().needs}
     return Equipment(
         disk_mib=DISK_MIB if "disk" in needs else 0,
         power="power" in needs,
         clock="clock" in needs,
+        packets=packets,
     )
 
 

@@ -24,12 +24,11 @@ _logger = logging.getLogger(__name__)
 class Incoming:
     """A snapshot being received: whose, which, the next chunk, the CRC so far."""
 
-    __slots__ = ("crc", "leader_id", "number", "snapshot_id", "term")
+    __slots__ = ("crc", "number", "source")
 
-    def __init__(self, leader_id: int, term: int, snapshot_id: int) -> None:
-        self.leader_id = leader_id
-        self.term = term
-        self.snapshot_id = snapshot_id
+    def __init__(self, source: tuple[int, int, int]) -> None:
+        self.source = source
+        """Leader, its term, the snapshot's id."""
         self.number = 0
         self.crc = 0
 
@@ -175,18 +174,14 @@ class Snapshots(State):
         """Store one chunk; None when it does not fit what came before."""
         if not self.agrees_with_itself(peer, message):
             return None
-        incoming = self.incoming
+        incoming, source = self.incoming, (peer, message.term, message.snapshot_id)
+        if incoming is not None and source == incoming.source and message.number < incoming.number:
+            return incoming  # it is here already, and was on its way twice
         if message.number == 0:
             self.stop_receiving()
             self.disk.begin_install()
-            incoming = self.incoming = Incoming(peer, message.term, message.snapshot_id)
-        source = (peer, message.term, message.snapshot_id, message.number)
-        if incoming is None or source != (
-            incoming.leader_id,
-            incoming.term,
-            incoming.snapshot_id,
-            incoming.number,
-        ):
+            incoming = self.incoming = Incoming(source)
+        if incoming is None or source != incoming.source or message.number != incoming.number:
             return None
         incoming.crc = crc32(message.data, incoming.crc)
         if crc32(message.data) != message.crc or incoming.crc != message.total_crc:

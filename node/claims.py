@@ -1,13 +1,15 @@
 """The way of a claim on the leader: propose, answer with payloads, park, wake.
 
-Of a claim and its repetitions only the latest is waited for: who repeats a claim has left the
-connection of the one before, and what that were granted, nobody would hear of.
+A claim and its repetitions are one request: it waits once, with the latest of them, and all
+their connections get its answer. If each waited, one that nobody listens to any more would be
+granted tasks when the other has long been answered.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from node.answers import Answers
@@ -90,7 +92,7 @@ class Claims:
         )
         before = self._under_way.get(claim.request)
         if before is not None:
-            claim.known = before.known
+            claim.repeat(before.heir or before)
             before.heir = claim
             return
         self._room.replace(claim)
@@ -115,13 +117,15 @@ class Claims:
         claim = self._arrived(claim)
         if not isinstance(reply, Granted):
             request_id = claim.command.request_id
-            self._answers.reply(claim.session, Type.CLAIM_TASK, request_id, reply)
+            for connection in claim.connections:
+                self._answers.reply(connection, Type.CLAIM_TASK, request_id, reply)
         elif reply.grants:
             grants = self._learn(claim, reply.grants)
-            claim.session.when_room(lambda: self._answer(claim, grants))
+            for connection in claim.connections:
+                connection.when_room(partial(self._answer, claim, grants, connection))
         elif self._draining or claim.until_s <= self._now_s():
             self._answer_empty(claim)
-        elif not claim.session.closed:
+        elif claim.is_heard():
             self._room.park(claim, first=was_woken)
         self.wake(claim.queues)
 
@@ -129,7 +133,8 @@ class Claims:
         """Answer a claim whose entry got no outcome here."""
         claim = self._arrived(claim)
         answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
-        answer(claim.session, Type.CLAIM_TASK, claim.command.request_id)
+        for connection in claim.connections:
+            answer(connection, Type.CLAIM_TASK, claim.command.request_id)
 
     def extending(self, token: int) -> Callable[[], None]:
         """Hold a lease that an EXTEND is under way for; return what lets it go."""
@@ -149,8 +154,8 @@ class Claims:
     def stand_down(self) -> None:
         """Send every parked claim to the new leader."""
         for claim in self._room.clear():
-            request_id = claim.command.request_id
-            self._answers.redirect(claim.session, Type.CLAIM_TASK, request_id)
+            for connection in claim.connections:
+                self._answers.redirect(connection, Type.CLAIM_TASK, claim.command.request_id)
 
     def drain(self) -> None:
         """Answer every parked claim with nothing, and park none from now on."""
@@ -159,8 +164,10 @@ class Claims:
             self._answer_empty(claim)
 
     def closed(self, claim: ParkedClaim) -> None:
-        """Forget a parked claim whose connection is gone."""
+        """Forget a parked claim whose connection is gone, and no earlier one is there."""
         self._room.remove(claim)
+        if claim.is_heard():
+            self._room.park(claim, first=True)
 
     def poll(self, now_s: float) -> None:
         """Answer the claims whose wait is over; wake what a lost hint left asleep."""
@@ -208,8 +215,8 @@ class Claims:
             kept.popitem(last=False)
         return grants
 
-    def _answer(self, claim: ParkedClaim, grants: list[Grant]) -> None:
-        if claim.session.closed:
+    def _answer(self, claim: ParkedClaim, grants: list[Grant], connection: Session) -> None:
+        if connection.closed:
             return
         listed: list[tuple[object, ...]] = []
         size_bytes = 0
@@ -223,7 +230,7 @@ class Claims:
                 break
             listed.append((*grant[:4], payload, *grant[4:]))
         fields = (claim.command.request_id, listed)
-        self._answers.ack(claim.session, Type.CLAIM_TASK, fields)
+        self._answers.ack(connection, Type.CLAIM_TASK, fields)
 
     def _release(self, command: Claim, grants: list[Grant]) -> None:
         """Give back what does not fit into one frame."""
@@ -234,14 +241,16 @@ class Claims:
             self._proposer.add(Request(release, head + body, type_=Type.RELEASE))
 
     def _answer_empty(self, claim: ParkedClaim) -> None:
-        self._answers.ack(claim.session, Type.CLAIM_TASK, (claim.command.request_id, ()))
+        for connection in claim.connections:
+            self._answers.ack(connection, Type.CLAIM_TASK, (claim.command.request_id, ()))
 
     def _refuse(self, claim: ParkedClaim, *, code: str, text: str) -> None:
-        self._answers.nack(
-            claim.session,
-            Type.CLAIM_TASK,
-            claim.command.request_id,
-            code=code,
-            text=text,
-            retry_after_ms=1000 if code == Code.RATE_LIMITED else None,
-        )
+        for connection in claim.connections:
+            self._answers.nack(
+                connection,
+                Type.CLAIM_TASK,
+                claim.command.request_id,
+                code=code,
+                text=text,
+                retry_after_ms=1000 if code == Code.RATE_LIMITED else None,
+            )

@@ -40,6 +40,7 @@ class ParkedClaim:
     """
 
     __slots__ = (
+        "before",
         "command",
         "heir",
         "known",
@@ -66,8 +67,10 @@ class ParkedClaim:
         self.until_s = until_s
         self.reserved: list[tuple[QueueKey, int]] = []
         """Tasks set aside for it while it is on its way."""
+        self.before: list[Session] = []
+        """Connections that the same request came over before: they are answered as this one."""
         self.heir: ParkedClaim | None = None
-        """Its repetition, that came while it was on its way and is answered in its place."""
+        """Its repetition, that came while it was on its way and goes on in its place."""
         self.known: tuple[int, ...] = ()
         """Tokens it was granted before, if it is the repetition of one that was answered."""
 
@@ -75,6 +78,24 @@ class ParkedClaim:
     def request(self) -> ClaimRequest:
         """What it shares with its repetitions, and with no other claim."""
         return (self.command.session, self.command.request_id)
+
+    @property
+    def connections(self) -> list[Session]:
+        """Where its answer goes."""
+        return [*self.before, self.session]
+
+    def repeat(self, older: ParkedClaim) -> None:
+        """Take the place of the same request as it came before."""
+        self.known = older.known
+        self.before = [
+            one for one in older.connections if not one.closed and one is not self.session
+        ]
+
+    def is_heard(self) -> bool:
+        """Go on at the latest connection that is still open; False if none is."""
+        while self.session.closed and self.before:
+            self.session = self.before.pop()
+        return not self.session.closed
 
 
 class ClaimRoom:
@@ -130,10 +151,11 @@ class ClaimRoom:
         claim.session.parked.add(claim)
 
     def replace(self, claim: ParkedClaim) -> None:
-        """Take out what `claim` repeats, if that waits: it would be granted unheard."""
+        """Take out what `claim` repeats, if that waits."""
         older = self._requests.get(claim.request)
         if older is not None:
             self.remove(older)
+            claim.repeat(older)
 
     def remove(self, claim: ParkedClaim) -> None:
         """Take `claim` out; it may be gone already."""

@@ -14,11 +14,13 @@ from chaos.faults.fault import Fault, FaultError, Record
 from chaos.faults.kill import Kill
 from chaos.faults.members import ReplaceMember
 from chaos.faults.network import Drip, Flapping, Resets, SlowNetwork
+from chaos.faults.packets import LOST, Everywhere, OneWay
 from chaos.faults.partition import Partition
 from chaos.faults.pause import Pause
 from chaos.faults.power import PowerCut
 from chaos.faults.restart import RollingRestart
 from chaos.faults.workers import FreezeWorker
+from chaos.links import Impairment
 
 __all__ = ["FAULTS", "Fault", "FaultError", "Record"]
 
@@ -77,6 +79,29 @@ _FAULTS: Final[tuple[Callable[[], Fault], ...]] = (
     lambda: FreezeWorker(lease_s=LEASE_S),
     VanishingClients,
     ReplaceMember,
+    # TCP sends again what is lost, and waits twice as long each time: gaps outlive the fault.
+    lambda: Everywhere("packet loss 5 %", Impairment(loss=0.05), gap_max_ms=3_000),
+    lambda: Everywhere("packet loss 20 %", Impairment(loss=0.2), gap_max_ms=6_000),
+    lambda: Everywhere("packet delay", Impairment(low_ms=20, high_ms=120), gap_max_ms=3_000),
+    lambda: Everywhere("packets overtaken", Impairment(reorder=0.2), gap_max_ms=2_000),
+    lambda: Everywhere("packets doubled", Impairment(duplicate=0.3), gap_max_ms=2_000),
+    lambda: OneWay("packets lost one way", LOST, gap_max_ms=6_000),
+    lambda: OneWay("half the packets lost one way", Impairment(loss=0.5), gap_max_ms=6_000),
+    # Nothing may be done about it, as above.
+    lambda: OneWay(
+        "packets of clients lost one way",
+        LOST,
+        peer="clients",
+        hold_s=(2.0, 4.0),
+        gap_max_ms=10_000,
+    ),
+    # Small ones pass, heartbeats among them; entries do not.
+    lambda: OneWay(
+        "large packets lost one way",
+        Impairment(size_max=600),
+        sender="leader",
+        gap_max_ms=6_000,
+    ),
 )
 
 FAULTS: Final[dict[str, Callable[[], Fault]]] = {make().kind: make for make in _FAULTS}

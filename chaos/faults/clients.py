@@ -7,10 +7,10 @@ import contextlib
 import random
 import socket
 import struct
-from typing import Final
+from typing import ClassVar, Final
 
 from chaos.cluster import ChaosCluster
-from chaos.faults.fault import Harassment, Record
+from chaos.faults.fault import Harassment, Need, Record
 from tq.protocol import Type, encode
 
 _EACH_S: Final = 0.02
@@ -20,6 +20,8 @@ _RESET: Final = struct.pack("ii", 1, 0)  # linger for no time: the kernel sends 
 
 class VanishingClients(Harassment):
     """Connections that say half a sentence, then close, are reset, or just say no more."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"proxy"})
 
     def __init__(self) -> None:
         super().__init__("vanishing clients", gap_max_ms=2_000)

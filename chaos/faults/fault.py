@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from chaos.cluster import ChaosCluster
 from chaos.nodes import ChaosNode
 
-Need = Literal["disk", "power", "clock", "workers"]
+Need = Literal["disk", "power", "clock", "workers", "packets", "proxy"]
 
 
 class FaultError(Exception):
@@ -95,12 +95,16 @@ class Fault(ABC):
             "power": cluster.equipment.power,
             "clock": cluster.equipment.clock,
             "workers": bool(cluster.workers),
+            "packets": cluster.equipment.packets,
+            "proxy": not cluster.equipment.packets,
         }
         words = {
             "disk": "the nodes have no disks of their own, which takes root",
             "power": "no library is preloaded that fails fsync, which takes a C compiler",
             "clock": "no library is preloaded that moves clocks, which takes a C compiler",
             "workers": "there are no worker processes",
+            "packets": "a proxy sees connections and no packets; --tier namespaces does them",
+            "proxy": "a switch sees packets and no connections; --tier processes does it",
         }
         return "; ".join(words[need] for need in sorted(self.needs) if not has[need])
 

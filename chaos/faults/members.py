@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from chaos.cluster import ChaosCluster, ClusterError
 from chaos.faults.fault import Fault, Record
 from chaos.faults.victims import Who, choose
-from tq import ChangeRefused, Client, UnknownOutcome
+from tq import ChangeRefused, UnknownOutcome
 
 _DEADLINE_S: Final = 60.0
 _RETRY_S: Final = 0.2
@@ -40,7 +40,7 @@ class ReplaceMember(Fault):
         [leaver] = await choose(cluster, self._who, rng)
         records = self.note([leaver])
         leaver.down = self.kind  # it ends when it hears that it was removed
-        async with Client(cluster.servers, deadline=_DEADLINE_S, name="chaos-admin") as client:
+        async with cluster.client("chaos-admin", deadline=_DEADLINE_S) as client:
             await _persist(lambda: client.remove_node(leaver.node_id), done="NO_SUCH_MEMBER")
             newcomer = await cluster.join(leaver.node_id)
             number, address = newcomer.node_id, newcomer.peer_address

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import ClassVar
 
 from chaos.cluster import ChaosCluster
-from chaos.faults.fault import Harassment, Record
+from chaos.faults.fault import Harassment, Need, Record
 from chaos.faults.victims import choose
 from chaos.links import CLIENTS, DROP, PASS, Direction, Policy, between
 
@@ -55,6 +56,8 @@ class SlowNetwork(BadNetwork):
 class Drip(BadNetwork):
     """One follower gets what it is sent in drips."""
 
+    needs: ClassVar[frozenset[Need]] = frozenset({"proxy"})
+
     def __init__(self) -> None:
         super().__init__("slow drip", gap_max_ms=3_000)
 
@@ -96,6 +99,8 @@ class Resets(BadNetwork):
     Args:
         half: The side that was dialled never hears of it.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"proxy"})
 
     def __init__(self, *, half: bool = False) -> None:
         super().__init__("half-open connections" if half else "resets", gap_max_ms=10_000)

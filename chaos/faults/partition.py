@@ -120,7 +120,8 @@ class Partition(Fault):
         leader, *others = await _leader_first(cluster, rng)
         ids = [node.node_id for node in others]
         self._ways, hit, words = cut(self._shape, leader.node_id, ids, rng)
-        self._reset = rng.random() < 0.5
+        # A switch knows no connections: there they live on until TCP or the nodes give up.
+        self._reset = rng.random() < 0.5 and not cluster.equipment.packets
         if self._reset:
             words += "; connections are reset when it ends"
         records = self.note([cluster.nodes[one] for one in hit], words)

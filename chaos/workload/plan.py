@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from chaos.access import Access
+
 QUEUES: Final = ("alpha", "beta", "gamma")
 NUMBERS_EACH: Final = 1_000_000_000
 """How far the numbers of two processes' operations are apart."""
@@ -22,6 +24,8 @@ class Plan:
         name: Unique in the run; its clients' names begin with it.
         number: Unique in the run, from 0.
         servers: Client addresses of the cluster.
+        ca: As in `Access`.
+        token: As in `Access`.
         seed: Of what its clients do; two runs differ all the same, for the cluster answers
             when it likes.
         directory: Of the run.
@@ -42,6 +46,13 @@ class Plan:
     workers: int = 0
     readers: int = 0
     drain_s: float = 90.0
+    ca: str = ""
+    token: str = ""
+
+    @property
+    def access(self) -> Access:
+        """What its clients need to get in."""
+        return Access(self.ca, self.token)
 
     @property
     def journals(self) -> list[Path]:

@@ -53,7 +53,8 @@ class Session:
                 self._claiming.set()
             missing = 0
             if plan.producers:
-                async with Client(plan.servers, name="final", deadline="60s") as client:
+                final = plan.access.client(plan.servers, name="final", deadline="60s")
+                async with final as client:
                     missing = await read_all(self._recorder, client, self._known)
         finally:
             self._recorder.close()
@@ -93,7 +94,8 @@ class Session:
         )
 
     def _client(self, name: str) -> Client:
-        client = Client(self._plan.servers, name=name, rng=self._rng(f"{name} client"))
+        rng = self._rng(f"{name} client")
+        client = self._plan.access.client(self._plan.servers, name=name, rng=rng)
         self._stack.push_async_callback(client.close)
         return client
 

@@ -142,6 +142,7 @@ async def test_a_fault_that_lacks_what_it_needs_says_so(tmp_path: Path) -> None:
     assert "C compiler" in reasons["power all"]
     assert "takes root" in reasons["disk full all"]
     assert "no worker processes" in reasons["worker frozen"]
+    assert "--tier namespaces" in reasons["packet loss 5 %"]
 
 
 async def test_a_port_in_use_is_said_and_leaves_nothing_running(tmp_path: Path) -> None:

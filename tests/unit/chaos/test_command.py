@@ -19,7 +19,7 @@ from chaos.disks import MountError
 from chaos.evidence import Evidence
 from chaos.proxies import ProxyError
 from chaos.run import Options, Report
-from chaos.scenarios import DEFAULT, SCENARIOS
+from chaos.scenarios import DEFAULT, LONG_PACKETS, PACKETS, SCENARIOS
 from chaos.workload.recorder import Journal
 from tests.unit.chaos.recorded import Record, life
 from tests.unit.chaos.test_files import run_folder
@@ -173,6 +173,44 @@ def test_without_root_and_compiler_nodes_are_given_neither_disks_nor_libraries(
     assert command.possible(Equipment(disk_mib=64, power=True, clock=True)) == Equipment()
 
 
+@pytest.mark.parametrize("minutes", ["5", "60"])
+def test_the_tier_of_namespaces_has_scenarios_of_its_own_and_is_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str
+) -> None:
+    monkeypatch.setattr(command, "missing", lambda: "")
+    player = Player()
+    words = ("--out", str(tmp_path), "--tier", "namespaces", "--minutes", minutes)
+    result = invoke(player, monkeypatch, *words)
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if line.startswith("replay: ")]
+    again = shlex.split(line.removeprefix("replay: python -m chaos "))
+    invoke(player, monkeypatch, *again, "--out", str(tmp_path / "b"))
+    first, second = player.asked
+    assert first.equipment.packets
+    assert first.equipment == second.equipment
+    assert list(dict.fromkeys(first.scenarios)) == list(PACKETS if minutes == "5" else LONG_PACKETS)
+
+
+def test_where_there_are_no_namespaces_it_is_said_what_is_not_done_and_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "missing", lambda: "it takes root")
+    player = Player()
+    result = invoke(player, monkeypatch, "--out", str(tmp_path), "--tier", "namespaces")
+    assert result.exit_code == 3
+    assert f"not done: {', '.join(PACKETS)}: no tier of namespaces here: it takes root" in (
+        result.output
+    )
+    assert "nothing was run" in result.output
+    assert player.asked == []
+    assert list(tmp_path.iterdir()) == []
+    # The other tier asks for none.
+    result = invoke(player, monkeypatch, "--out", str(tmp_path), "--scenario", "kill")
+    assert result.exit_code == 0
+    [options] = player.asked
+    assert not options.equipment.packets
+
+
 def told(**changes: Any) -> dict[str, Any]:
     asked = {"seed": 4, "minutes": 1.5, "scenario": "kill,pause", "nodes": 3, "tasks_per_s": 50}
     return {"version": 1, "commit": "abc", **asked, **changes}
@@ -186,6 +224,7 @@ def test_a_run_is_played_again_from_its_folder(
     out = str(tmp_path / "out")
     assert invoke(player, monkeypatch, "--replay", str(tmp_path), "--out", out).exit_code == 0
     [options] = player.asked
+    assert not options.equipment.packets
     assert (options.seed, options.minutes, options.tasks_per_s) == (4, 1.5, 50)
     assert set(options.scenarios) == {"kill", "pause"}
 
@@ -195,6 +234,7 @@ def test_a_run_is_played_again_from_its_folder(
     [
         (json.dumps(told(version=2)), "is of version 2, and this is version 1: .* (abc)"),
         (json.dumps(told(scenario="kil")), "did you mean 'kill'"),
+        (json.dumps(told(tier="moon")), "is not the run.json of a run"),
         (json.dumps({"version": 1}), "is not the run.json of a run"),
         ("[]", "is not the run.json of a run"),
         ("not JSON", "is not the run.json of a run"),

@@ -16,6 +16,8 @@ from chaos.links import CLIENTS
 from chaos.scenarios import (
     DEFAULT,
     LONG,
+    LONG_PACKETS,
+    PACKETS,
     SCENARIOS,
     Scenario,
     UnknownScenarioError,
@@ -28,7 +30,16 @@ from tq.protocol import Decoder
 
 def test_every_fault_is_in_some_scenario_and_in_the_mix() -> None:
     assert set(FAULTS) == set(SCENARIOS["mix"].kinds)
-    assert set(FAULTS) == {kind for name in DEFAULT for kind in SCENARIOS[name].kinds}
+    assert set(FAULTS) == {kind for name in (*DEFAULT, *PACKETS) for kind in SCENARIOS[name].kinds}
+
+
+def test_what_happens_to_packets_is_done_in_the_tier_of_namespaces_and_nowhere_else() -> None:
+    packets = {kind for name in PACKETS for kind in SCENARIOS[name].kinds}
+    assert packets == {kind for kind, make in FAULTS.items() if "packets" in make().needs}
+    assert not packets & {kind for name in DEFAULT for kind in SCENARIOS[name].kinds}
+    assert Equipment(packets=True) == equipment(PACKETS, packets=True)
+    assert Equipment() == equipment(PACKETS)
+    assert set(gap_bounds(PACKETS)) == packets
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
@@ -57,6 +68,7 @@ def test_a_scenario_that_does_not_exist_is_answered_with_those_that_do() -> None
 
 def test_the_sets_name_scenarios_and_get_what_they_need() -> None:
     assert set(LONG) <= set(SCENARIOS)
+    assert set(LONG_PACKETS) <= set(SCENARIOS)
     assert Equipment() == equipment(["kill", "pause"])
     assert Equipment(power=True) == equipment(["power"])
     everything = equipment(DEFAULT)

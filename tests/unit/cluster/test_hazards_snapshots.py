@@ -336,3 +336,24 @@ def test_engine(story: Story) -> None:
 def test_without_the_rule(story: Story, plant: type[Engine]) -> None:
     with pytest.raises(AssertionError):
         story(plant)
+
+
+def test_chunks_that_arrive_twice_do_not_begin_the_snapshot_anew() -> None:
+    bench = _behind(Engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    before: list[SnapshotChunk] = []
+    for _ in range(400):
+        if not bench.transit:
+            for node in list(bench.sync_wanted):
+                bench.sync(node)
+            continue
+        sender, to, message = bench.transit.pop(0)
+        bench.step(to, Received(sender, message))
+        if isinstance(message, SnapshotChunk):
+            for again in (message, *before):
+                bench.step(to, Received(sender, again))
+            before = [message]
+    assert len({chunk.snapshot_id for chunk in before}) == 1
+    assert bench.engines[2].snapshots_sent == bench.engines[1].snapshots_installed == 1
+    assert bench.entries(1) == bench.entries(2)

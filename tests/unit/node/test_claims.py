@@ -210,9 +210,61 @@ def test_a_repetition_takes_the_place_of_the_claim_that_waits(world: World) -> N
     task_id = world.client().submit()
 
     assert world.broker.claims.parked == 0
-    assert silent.answers() == []
-    [(_, [_, [grant]])] = again.answers()
+    heard = again.answers()
+    assert silent.answers() == heard
+    [(_, [_, [grant]])] = heard
     assert grant[0] == task_id
+
+
+def test_a_claim_goes_on_over_the_connection_before_when_that_of_its_repetition_ends(
+    world: World,
+) -> None:
+    first, again = world.client(), world.client()
+    session = first.register()
+    repeated(world, first, again, session=session)
+    again.close()
+    assert world.broker.claims.parked == 1
+    task_id = world.client().submit()
+
+    [(_, [_, [grant]])] = first.answers()
+    assert grant[0] == task_id
+    first.close()
+    assert world.broker.claims.parked == 0
+
+
+def test_a_claim_under_way_parks_over_the_connection_that_is_left(world: World) -> None:
+    first, again = world.client(), world.client()
+    session = first.register()
+    world.follow()
+    world.lead()  # for a while it proposes claims that find nothing
+    world.consensus.holds = True
+    repeated(world, first, again, session=session)
+    again.close()
+    world.consensus.holds = False
+    world.consensus.apply()
+    assert world.broker.claims.parked == 1
+    first.close()
+    assert world.broker.claims.parked == 0
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_every_connection_of_a_claim_is_sent_to_the_new_leader(
+    world: World, *, under_way: bool
+) -> None:
+    first, again = world.client(), world.client()
+    session = first.register()
+    world.consensus.holds = True
+    if under_way:
+        world.client().send(Type.SUBMIT_TASK, world.task_id(), "q", "work", b"", {})
+        world.consensus.apply()
+    repeated(world, first, again, session=session)
+    world.follow()
+    world.consensus.drop("NOT_LEADER")
+    world.loop.run()
+
+    heard = first.answers()
+    assert [kind for kind, _ in heard] == [Type.REDIRECT]
+    assert again.answers() == heard
 
 
 def test_nothing_is_granted_to_a_claim_that_was_answered_elsewhere(world: World) -> None:
@@ -222,14 +274,16 @@ def test_nothing_is_granted_to_a_claim_that_was_answered_elsewhere(world: World)
     repeated(world, silent, again, session=session)
     client.submit()
     [(_, [_, [grant]])] = again.answers()
+    silent.answers()
     finish(again, grant)
     client.submit()
 
+    assert silent.answers() == []
     assert list(world.machine.leases()) == []
     assert len(client.claim(session)) == 1, "the task was left for others"
 
 
-def test_a_repetition_is_answered_in_place_of_the_claim_that_is_under_way(world: World) -> None:
+def test_a_repetition_is_answered_with_the_claim_that_is_under_way(world: World) -> None:
     silent, again = world.client(), world.client()
     session = silent.register()
     task_id = world.client().submit()
@@ -240,8 +294,9 @@ def test_a_repetition_is_answered_in_place_of_the_claim_that_is_under_way(world:
     world.consensus.apply()
     world.loop.run()
 
-    assert silent.answers() == []
-    [(_, [_, [grant]])] = again.answers()
+    heard = again.answers()
+    assert silent.answers() == heard
+    [(_, [_, [grant]])] = heard
     assert grant[0] == task_id
 
 
@@ -259,7 +314,7 @@ def test_a_repetition_waits_as_long_as_itself_says(world: World) -> None:
     assert again.answers() == []
     world.pass_s(2.3)
     assert again.answers() == [(Type.ACK, [77, []])]
-    assert silent.answers() == []
+    assert silent.answers() == [(Type.ACK, [77, []])]
 
 
 def test_a_claim_repeated_after_its_task_has_ended_is_granted_nothing(world: World) -> None:
