@@ -77,7 +77,7 @@ format: $(DEV)  ## Rewrite the sources as `check` wants them
 
 # ------------------------------------------------------------------ try to break it
 
-.PHONY: sim sim-teeth chaos bench bench-peers fuzz
+.PHONY: sim sim-teeth chaos chaos-teeth bench bench-peers fuzz
 sim: $(DEV)  ## Simulate the cluster on SEEDS fresh seeds (default 50) from BASE on, or show one SEED
 	@$(BIN)/python -m tests.simulation \
 	  $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(BASE),--base $(BASE))) $(ARGS)
@@ -95,6 +95,9 @@ chaos: $(RUN)  ## Hurt real processes for MINUTES (default 5) or TIMES, by SCENA
 	@$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TIMES),--times $(TIMES)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(TIER),--tier $(TIER)) \
 	  $(foreach name,$(SCENARIO),--scenario $(name)) $(ARGS)
+
+chaos-teeth: $(DEV)  ## Plant known bugs in real nodes and see the chaos suite find each
+	@$(BIN)/python -m tests.chaos_teeth $(ARGS)
 
 bench-peers:  ## Measure other queues on this machine for comparison
 	@$(not-there-yet)

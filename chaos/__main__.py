@@ -67,6 +67,8 @@ class Asked(NamedTuple):
         nodes: How many.
         tasks_per_s: Load.
         times: How many faults each scenario does; 0: as many as the minutes allow.
+        tier: Where the nodes live.
+        node_command: Starts a node; "" for the one of this tree.
     """
 
     seed: int
@@ -76,6 +78,7 @@ class Asked(NamedTuple):
     tasks_per_s: float
     times: int = 0
     tier: Tier = "processes"
+    node_command: str = ""
 
     @property
     def length(self) -> str:
@@ -92,6 +95,8 @@ class Asked(NamedTuple):
             words += ["--tier", self.tier]
         for name in self.scenarios:
             words += ["--scenario", name]
+        if self.node_command:
+            words += ["--node-command", self.node_command]
         return shlex.join(words)
 
     def turns(self) -> list[str]:
@@ -128,6 +133,11 @@ class Asked(NamedTuple):
     show_default=True,
     help="With `namespaces` packets are lost below TCP; that takes root.",
 )
+@click.option(
+    "--node-command",
+    default="",
+    help="Starts a node, in the place of this tree's; a node's flags are added.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Folder of all runs.")
 @click.option("--replay", type=click.Path(path_type=Path), help="Folder of a run to play again.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios and end.")
@@ -140,6 +150,7 @@ def main(
     nodes: str,
     rate: float,
     tier: Tier,
+    node_command: str,
     out: Path,
     replay: Path | None,
     listed: bool,
@@ -164,7 +175,7 @@ def main(
             drawn = random.SystemRandom().randrange(1 << 31)
             names = tuple(find(name).name for name in scenarios) or usual
             begun = drawn if seed is None else seed
-            asked = Asked(begun, whole, names, int(nodes), rate, times or 0, tier)
+            asked = Asked(begun, whole, names, int(nodes), rate, times or 0, tier, node_command)
     except (UnknownScenarioError, RecordError, OSError) as error:
         why = unreadable(error) if isinstance(error, OSError) else error
         click.echo(f"error: {why}", err=True)
@@ -201,6 +212,7 @@ def read_asked(directory: Path) -> Asked:
             *(int(told["seed"]), float(told["minutes"]), names),
             *(int(told["nodes"]), float(told["tasks_per_s"]), int(told.get("times", 0))),
             TIERS[TIERS.index(told.get("tier", "processes"))],
+            str(told.get("node_command", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RecordError):
@@ -233,6 +245,7 @@ def run(asked: Asked, out: Path) -> int:
             "gap_p99_max_ms": tail_bounds(asked.scenarios),
         },
         command=asked.command(),
+        node_command=asked.node_command,
         tell=click.echo,
     )
     try:

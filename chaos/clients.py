@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 MAIN: Final = "main"
 LEAVE_S: Final = 30.0
 DRAIN_S: Final = 90.0
+VISITS_PER_S: Final = 4.0
 _FINAL_READS_PER_S: Final = 100
 _AT_WORK_BYTES: Final = 5_000
 
@@ -68,6 +69,7 @@ class Clients:
                 producers=3,
                 workers=4,
                 readers=2,
+                visits_per_s=VISITS_PER_S,
                 drain_s=DRAIN_S,
             )
         }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import shlex
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.clients import Clients
-from chaos.cluster import ChaosCluster, ClusterError, Equipment
+from chaos.cluster import LAUNCHER, ChaosCluster, ClusterError, Equipment
 from chaos.details import details
 from chaos.evidence import VERSION
 from chaos.export import export
@@ -56,6 +57,7 @@ class Options:
         settings: More for the checkers.
         command: That would do the same.
         tell: Is told of each scenario that begins, in a line for people.
+        node_command: Starts a node, before a node's own flags; "" for the one of this tree.
     """
 
     seed: int
@@ -68,6 +70,7 @@ class Options:
     equipment: Equipment = field(default_factory=Equipment)
     settings: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    node_command: str = ""
     tell: Callable[[str], None] = lambda _: None
 
 
@@ -101,7 +104,11 @@ async def play(options: Options, torment: Torment = torment_for_real) -> Report:
     record = _Record(options)
     record.write()
     cluster = ChaosCluster(
-        options.directory, size=options.nodes, equipment=options.equipment, seed=options.seed
+        options.directory,
+        size=options.nodes,
+        equipment=options.equipment,
+        seed=options.seed,
+        launcher=shlex.split(options.node_command) or LAUNCHER,
     )
     try:
         await cluster.start()
@@ -248,6 +255,7 @@ class _Record:
             "nodes": options.nodes,
             "tasks_per_s": options.tasks_per_s,
             "tier": "namespaces" if options.equipment.packets else "processes",
+            "node_command": options.node_command,
             "commit": _commit(),
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
             "began_ns": time.monotonic_ns(),

@@ -109,8 +109,8 @@ _ALL: Final = (
     Scenario(
         "damage",
         "files of one node are torn or have flipped bits",
-        ("torn tail", "flip wal", "flip table", "flip manifest", "flip mark"),
-        opening=("torn tail", "flip wal"),
+        ("torn tail", "flip wal", "flip table", "flip manifest", "flip mark", "damaged witness"),
+        opening=("damaged witness", "torn tail", "flip wal"),
     ),
     Scenario(
         "disk-full",

@@ -200,7 +200,8 @@ def parse_list(body: bytes, namespace: str) -> ListQuery:
         f"options: after must be {TASK_ID_BYTES} bytes, or none",
     )
     _require(_is_count(limit), request_id, f"options: limit must be 1..{LIST_MAX}")
-    asked = [TaskState(one) for one in states]
+    # Each once: a node compares every task it looks at with all of them.
+    asked = [TaskState(one) for one in dict.fromkeys(states)]
     return ListQuery(request_id, Wanted(namespace, queue, asked, after, limit), is_stale, at_least)
 
 

@@ -81,7 +81,9 @@ def _candidates(state: State, wanted: Wanted) -> Iterator[_Found]:
     after, live, changed = wanted.after, state.live, state.changes.tasks
     sources: list[Iterator[_Found]] = []
     if any(one not in TERMINAL for one in wanted.states):
-        sources.append((task_id, live[task_id]) for task_id in state.live_order.after(live, after))
+        # One more than is looked at: it tells that the page is not the last.
+        ids = state.live_order.after(live, after, WORK_MAX + 1)
+        sources.append((task_id, live[task_id]) for task_id in ids)
     families = dict.fromkeys(FAMILY_OF[one] for one in wanted.states if one in TERMINAL)
     if families:
         ended = sorted(task_id for task_id in changed if task_id > after and task_id not in live)

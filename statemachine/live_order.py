@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from typing import Final
 
 from statemachine.task import Task
@@ -27,19 +26,29 @@ class LiveOrder:
         self._place = -1
         """Of the latest task that is in the list, -1 before there is one."""
 
-    def after(self, live: dict[TaskId, Task], task_id: bytes) -> Iterator[TaskId]:
-        """Give the ids of the tasks in `live` that are larger than one.
+    def after(self, live: dict[TaskId, Task], task_id: bytes, limit: int) -> list[TaskId]:
+        """Return the next ids of tasks in `live` that are larger than one.
+
+        Ids of ended tasks that it meets are forgotten. The oldest tasks end first as a rule: a
+        list that is read from its beginning, again and again, must not pass all those each time.
 
         Args:
             live: Always the same; tasks come in at its end, in order of place, save those
                 that were there at the first call.
             task_id: Or b"".
+            limit: Ids at most.
         """
         self._follow(live)
         ids = self._ids
-        for at in range(bisect_right(ids, task_id), len(ids)):
-            if ids[at] in live:
-                yield ids[at]
+        found: list[TaskId] = []
+        begin = end = bisect_right(ids, task_id)
+        while end < len(ids) and len(found) < limit:
+            if ids[end] in live:
+                found.append(ids[end])
+            end += 1
+        if len(found) < end - begin:
+            ids[begin:end] = found
+        return found
 
     def _follow(self, live: dict[TaskId, Task]) -> None:
         if len(self._ids) > 2 * len(live) + _SPARE:

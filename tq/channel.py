@@ -24,7 +24,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tq.connection import Connection, refusal
-from tq.doubt import verdict, verdicts
+from tq.doubt import lack, verdict, verdicts
 from tq.errors import (
     BadRequest,
     ConfigError,
@@ -35,8 +35,8 @@ from tq.errors import (
     UnknownOutcome,
     from_refusal,
 )
-from tq.protocol import Code, Type, encode
-from tq.request import PARKED, READS, Request
+from tq.protocol import Code, Type
+from tq.request import PARKED, Request, frame_of
 from tq.room import Room
 from tq.seeker import Seeker
 
@@ -99,6 +99,7 @@ class Channel:
         # Left for another node, while their last answers may still come.
         self._leaving: list[Connection] = []
         self._search: asyncio.Task[None] | None = None
+        self._seeker.start_over()
 
     # ---------------------------------------------------------------------- requests
 
@@ -121,21 +122,29 @@ class Channel:
             Rejected: The cluster refused it.
             ConfigError: It holds something that cannot be sent.
         """
-        loop = self._attach()
+        expires_at_s = self._attach().time() + deadline_s
         if deadline_s <= 0:
             raise Unavailable(f"{message_type.name}: the deadline was over before it was sent")
-        expires_at_s = loop.time() + deadline_s
-        counted = message_type not in PARKED
-        if counted:
-            await self._room.wait(expires_at_s)
-        self._request_id = request_id = self._request_id + 1
+        if message_type in PARKED:
+            return await self._ask(message_type, fields, deadline_s, expires_at_s)
+        room = self._room
+        if not room.enter():
+            await room.wait(expires_at_s)
         try:
-            frame = encode(message_type, [request_id, *fields])
-        except ProtocolError as error:
-            raise ConfigError(str(error)) from None
+            return await self._ask(message_type, fields, deadline_s, expires_at_s)
+        finally:
+            room.leave()
+
+    async def _ask(
+        self, message_type: Type, fields: Sequence[object], deadline_s: float, expires_at_s: float
+    ) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        if self._closed:  # while this waited for room
+            raise Unavailable(f"{message_type.name}: the client was closed")
+        self._request_id = request_id = self._request_id + 1
+        frame = frame_of(message_type, [request_id, *fields])
         request = Request(message_type, frame, loop.create_future())
         self._requests[request_id] = request
-        self._room.taken += counted
         timer = loop.call_at(expires_at_s, self._expire, request, deadline_s)
         if self._connection is not None:
             self._unsent.append(request)
@@ -151,8 +160,6 @@ class Channel:
         finally:
             timer.cancel()
             self._requests.pop(request_id, None)
-            self._room.taken -= counted
-            self._room.offer()
 
     async def close(self) -> None:
         """Give up all requests and close all connections."""
@@ -163,8 +170,7 @@ class Channel:
             self._search.cancel()
             await asyncio.wait([self._search])
         connections = [*self._leaving, *([self._connection] if self._connection else [])]
-        self._connection = None
-        self._leaving = []
+        self._connection, self._leaving = None, []
         for connection in connections:
             connection.close()
         for connection in connections:
@@ -212,11 +218,7 @@ class Channel:
     def _lack(self, request: Request, why: str) -> TqError:
         """Make the error of a request that ends without an answer."""
         trouble = self._seeker.troubles()
-        text = f"{request.message_type.name}: {why}" + (f" ({trouble})" if trouble else "")
-        may_count = request.at_risk or request.connection is not None
-        if may_count and request.message_type not in READS:
-            return UnknownOutcome(text)
-        return Unavailable(text)
+        return lack(request, f"{why} ({trouble})" if trouble else why)
 
     # ----------------------------------------------------------------------- answers
 
@@ -308,9 +310,8 @@ class Channel:
             self._seek()
 
     def _seek(self) -> None:
-        assert self._loop is not None
         if self._search is None and not self._closed:
-            self._search = self._loop.create_task(self._find_leader())
+            self._search = asyncio.get_running_loop().create_task(self._find_leader())
 
     def _is_anyone_waiting(self) -> bool:
         return any(not request.future.done() for request in self._requests.values())

@@ -55,11 +55,18 @@ class Dialler:
         """Connect `protocol` to `host:port`.
 
         Raises:
-            OSError: Nobody listens there, the name is unknown, or there is no TLS with it.
+            OSError: Nobody listens there, the name is unknown or cannot be one, or there is no
+                TLS with it.
             ConfigError: The token would be sent in the clear.
         """
         self.check(address)
         host, port = split_address(address)
+        try:
+            await self._connect(host, port, protocol)
+        except ValueError as error:  # what it is made of; the resolver was not even asked
+            raise OSError(f"{host[:80]!r} cannot be the name of a host") from error
+
+    async def _connect(self, host: str, port: int, protocol: asyncio.Protocol) -> None:
         loop = asyncio.get_running_loop()
         if self._context is None:
             await loop.create_connection(lambda: protocol, host, port)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tq.errors import Rejected, TqError, UnknownOutcome
+from tq.errors import Rejected, TqError, Unavailable, UnknownOutcome
 from tq.protocol import Code, Type
 from tq.request import READS
 
@@ -28,6 +28,15 @@ _SETTLING: Final[frozenset[str]] = frozenset(
         "NO_SUCH_MEMBER",
     }
 )
+
+
+def lack(request: Request, why: str) -> TqError:
+    """Return the error of a request that ends without an answer."""
+    text = f"{request.message_type.name}: {why}"
+    may_count = request.at_risk or request.connection is not None
+    if may_count and request.message_type not in READS:
+        return UnknownOutcome(text)
+    return Unavailable(text)
 
 
 def verdict(request: Request, error: Rejected) -> TqError:

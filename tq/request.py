@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tq.protocol import Type
+from tq.errors import ConfigError, ProtocolError
+from tq.protocol import Type, encode
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from tq.connection import Connection
 
@@ -26,8 +28,6 @@ READS = frozenset(
         Type.LOG_HASHES,
     }
 )
-
-
 """Requests that change nothing: whether one was executed does not matter."""
 
 
@@ -50,3 +50,15 @@ class Request:
         self.future = future
         self.connection: Connection | None = None
         self.at_risk = False
+
+
+def frame_of(message_type: Type, payload: Sequence[object]) -> bytes:
+    """Return the whole frame of a request.
+
+    Raises:
+        ConfigError: It holds something that cannot be sent.
+    """
+    try:
+        return encode(message_type, payload)
+    except ProtocolError as error:
+        raise ConfigError(str(error)) from None

@@ -23,8 +23,15 @@ class Room:
         self.taken = 0
         self._line: deque[asyncio.Future[None]] = deque()
 
+    def enter(self) -> bool:
+        """Go in if there is room; whoever is inside has to `leave`."""
+        if self.taken >= self._size:
+            return False
+        self.taken += 1
+        return True
+
     async def wait(self, expires_at_s: float) -> None:
-        """Wait for room; whoever then goes in counts itself in `taken`.
+        """Wait in line, and go in: for whom there was no room.
 
         Args:
             expires_at_s: By the clock of the running loop.
@@ -32,24 +39,24 @@ class Room:
         Raises:
             Unavailable: There was none until then.
         """
-        if self.taken < self._size:
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
             async with asyncio.timeout_at(expires_at_s):
                 await turn
-        except TimeoutError:
-            raise Unavailable(f"{self._size} requests were in flight until the deadline") from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             if turn.done() and not turn.cancelled():
-                self.offer()
+                self.leave()  # the turn came in the same moment: the next one's, now
+            if isinstance(error, TimeoutError):
+                text = f"{self._size} requests were in flight until the deadline"
+                raise Unavailable(text) from None
             raise
 
-    def offer(self) -> None:
-        """Let the next in line in, if there is room."""
-        while self._line and self.taken < self._size:
+    def leave(self) -> None:
+        """Go out; the next in line goes in at once, before anyone who comes later."""
+        while self._line:
             turn = self._line.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
+        self.taken -= 1

@@ -81,7 +81,7 @@ class Seeker:
         self._pause_min_s = 0.0
         self._unreachable_until_s: dict[str, float] = {}
         self._trouble: dict[str, str] = {}
-        self._openings = Openings(self._open)
+        self.start_over()
 
     def succeeded(self) -> None:
         """Note that a leader answered: the next search starts eagerly again."""
@@ -124,6 +124,10 @@ class Seeker:
         if connection is None:
             self._misses += 1
         return connection
+
+    def start_over(self) -> None:
+        """Forget whoever was asked in an event loop that is gone: none of them will answer."""
+        self._openings = Openings(self._open)
 
     def rest(self) -> None:
         """End the search: give up whoever was asked and has not answered."""

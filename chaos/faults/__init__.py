@@ -7,7 +7,7 @@ from typing import Final
 
 from chaos.faults.clients import VanishingClients
 from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
-from chaos.faults.damage import Flip, TornTail
+from chaos.faults.damage import DamagedWitness, Flip, TornTail
 from chaos.faults.disk_error import FsyncError, SlowFsync
 from chaos.faults.disk_full import DiskFull
 from chaos.faults.fault import Fault, FaultError, Record
@@ -64,6 +64,7 @@ _FAULTS: Final[tuple[Callable[[], Fault], ...]] = (
     lambda: Flip("table"),
     lambda: Flip("manifest"),
     lambda: Flip("mark"),
+    DamagedWitness,
     # New tasks are refused as long as the leader has no room, or most have none.
     lambda: DiskFull("leader"),
     lambda: DiskFull("follower", gap_max_ms=2_000),

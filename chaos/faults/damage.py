@@ -6,7 +6,9 @@ again that they are ready, which a node that must be filled again does only then
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,6 +25,8 @@ _FILES: Final[dict[What, str]] = {
     "mark": "high_water*",
 }
 _TORN_MAX_BYTES: Final = 300
+_WITNESSED_S: Final = 1.5
+"""For how long just a quorum acknowledges."""
 
 
 class Damage(Fault):
@@ -96,14 +100,67 @@ class Flip(Damage):
         if not found:
             return self.note([node], f"ended; there was no {self._what}")
         path = rng.choice(found)
-        offset, bit = rng.randrange(path.stat().st_size), rng.randrange(8)
-        with path.open("r+b") as file:
-            file.seek(offset)
-            [byte] = file.read(1)
-            file.seek(offset)
-            file.write(bytes([byte ^ 1 << bit]))
-        size = path.stat().st_size
-        return self.note([node], f"bit {bit} of byte {offset} of {size} in {path.name}")
+        return self.note([node], _flip(path, range(path.stat().st_size), rng))
+
+
+class DamagedWitness(Fault):
+    """Of the two halves of a quorum one forgets what it wrote, and the other is down.
+
+    First nodes die until just a quorum is left, which goes on acknowledging. Then all of it
+    dies, one follower's write-ahead log has a flipped bit in what was written since, and it
+    comes back with those that died first: a majority by number, of whom nobody can know what
+    was acknowledged. They must wait for the rest.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("damaged witness", hold_s=(3.0, 5.0))
+        self._victims: list[ChaosNode] = []
+
+    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
+        """Do it step by step; the damaged node and the laggards run when it returns."""
+        leader = await cluster.wait_ready()
+        others = [node for node in await choose(cluster, "all", rng) if node is not leader]
+        witness, *rest = others
+        enough = len(cluster.nodes) // 2 - 1
+        informed, laggards = rest[:enough], rest[enough:]
+        self._victims = [*laggards, leader, witness, *informed]
+        _end(laggards, self.kind)
+        before = {path: path.stat().st_size for path in _sized(witness, _FILES["wal"])}
+        await asyncio.sleep(_WITNESSED_S)
+        _end([leader, witness, *informed], self.kind)
+        path = _sized(witness, _FILES["wal"])[-1]
+        since, size = before.get(path, 0), path.stat().st_size
+        # In the older half: what comes behind it in the log is lost as well.
+        where = range(since, max(since + (size - since) // 2, since + 1))
+        detail = f"node {witness.node_id}: {_flip(path, where, rng)}; without the rest of a quorum"
+        for node in (*laggards, witness):
+            node.start()
+        return self.note([witness, leader, *informed], detail)
+
+    async def heal(self) -> None:
+        """Start the rest."""
+        for node in self._victims:
+            if not node.running:
+                node.start()
+        self._victims = []
+
+
+def _end(nodes: Sequence[ChaosNode], why: str) -> None:
+    for node in nodes:
+        node.strike(why)
+    for node in nodes:
+        node.bury()
+
+
+def _flip(path: Path, where: range, rng: random.Random) -> str:
+    """Flip a bit somewhere in a range of bytes; say which."""
+    offset, bit = rng.choice(where), rng.randrange(8)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        [byte] = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 1 << bit]))
+    return f"bit {bit} of byte {offset} of {path.stat().st_size} in {path.name}"
 
 
 def _sized(node: ChaosNode, pattern: str) -> list[Path]:

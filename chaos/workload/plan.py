@@ -33,6 +33,7 @@ class Plan:
         producers: How many.
         workers: How many; each has a session and a client of its own.
         readers: How many.
+        visits_per_s: Clients that come in a second, submit, and go; 0 for none.
         drain_s: How long the work may take to end, seconds.
     """
 
@@ -45,6 +46,7 @@ class Plan:
     producers: int = 0
     workers: int = 0
     readers: int = 0
+    visits_per_s: float = 0.0
     drain_s: float = 90.0
     ca: str = ""
     token: str = ""

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.workload.caller import Caller, Seat
+from chaos.workload.recorder import Recorder
 from chaos.workload.tasks import Spec, draw
-from tq import Submitted, TqError, UnknownOutcome
+from tq import Client, Submitted, TqError, UnknownOutcome
 
 IN_FLIGHT_MAX: Final = 60
 _BATCH_SHARE: Final = 0.04
@@ -94,25 +95,9 @@ class Producer(Caller):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _submit(self, spec: Spec, *, repeat: bool = False) -> Submitted | TqError:
-        task = spec.new_task()
         deadline = self._rng.choice(_DEADLINES)
-        return await self._recorder.call(
-            self._name,
-            "submit",
-            lambda: self._client.submit(
-                task.name,
-                task.payload,
-                queue=task.queue,
-                task_id=task.task_id,
-                priority=task.priority,
-                delay=task.delay,
-                retry=task.retry,
-                lease=task.lease,
-                deadline=deadline,
-            ),
-            told=lambda submitted: {"index": submitted.log_index},
-            task=spec.hexadecimal,
-            arguments=spec.arguments(repeat=repeat),
+        return await submit(
+            self._recorder, self._client, self._name, spec, deadline=deadline, repeat=repeat
         )
 
     async def _submit_many(self, specs: Sequence[Spec]) -> None:
@@ -150,3 +135,43 @@ class Producer(Caller):
             told=lambda state: {"state": state},
             task=spec.hexadecimal,
         )
+
+
+async def submit(
+    recorder: Recorder,
+    client: Client,
+    who: str,
+    spec: Spec,
+    *,
+    deadline: str,
+    repeat: bool = False,
+) -> Submitted | TqError:
+    """Submit a task, on record.
+
+    Args:
+        recorder: Of the process.
+        client: Which is asked.
+        who: Its name.
+        spec: The task.
+        deadline: For the answer.
+        repeat: It was submitted before.
+    """
+    task = spec.new_task()
+    return await recorder.call(
+        who,
+        "submit",
+        lambda: client.submit(
+            task.name,
+            task.payload,
+            queue=task.queue,
+            task_id=task.task_id,
+            priority=task.priority,
+            delay=task.delay,
+            retry=task.retry,
+            lease=task.lease,
+            deadline=deadline,
+        ),
+        told=lambda submitted: {"index": submitted.log_index},
+        task=spec.hexadecimal,
+        arguments=spec.arguments(repeat=repeat),
+    )

@@ -14,6 +14,7 @@ from tq import Client, NotFound, TaskId, TaskPage, TaskStatus, TqError
 _DEADLINE: Final = "4s"
 _LISTS: Final = 0.05
 _STALE: Final = 0.35
+_TOLD: Final = 0.2
 """Shares of all reads."""
 _PAGE: Final = 50
 _FINAL_DEADLINE_S: Final = 20
@@ -28,10 +29,12 @@ class Reader(Caller):
         """Read one task after the other until told to stop."""
         while not stop.is_set():
             await asyncio.sleep(self._rng.expovariate(reads_per_s))
-            spec = self._known.any(self._rng)
+            draw = self._rng.random()
+            # The last shares are of those that are read as they are.
+            is_told = draw >= 1 - _TOLD
+            spec = self._known.told(self._rng) if is_told else self._known.any(self._rng)
             if spec is None:
                 continue
-            draw = self._rng.random()
             if draw < _LISTS:
                 await self._list(spec.task_id)
             elif draw < _LISTS + _STALE:

@@ -15,6 +15,7 @@ from chaos.workload.producers import Producer
 from chaos.workload.readers import Reader, read_all
 from chaos.workload.recorder import Recorder
 from chaos.workload.tasks import Known
+from chaos.workload.visitors import Visitor
 from chaos.workload.workers import Worker
 from tq import Client, TqError
 
@@ -82,6 +83,17 @@ class Session:
             reader = Reader(self._seat(f"reader-{number}"))
             pace = READS_PER_S / plan.readers
             group.create_task(reader.run(reads_per_s=pace, stop=self._producing))
+        if plan.visits_per_s:
+            name = f"{plan.name}-visitor"
+            visitor = Visitor(
+                name,
+                servers=plan.servers.split(","),
+                connect=lambda servers, who: plan.access.client(",".join(servers), name=who),
+                recorder=self._recorder,
+                known=self._known,
+                rng=self._rng(name),
+            )
+            group.create_task(visitor.run(visits_per_s=plan.visits_per_s, stop=self._producing))
 
     def _seat(self, role: str) -> Seat:
         name = f"{self._plan.name}-{role}"

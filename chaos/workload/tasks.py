@@ -12,6 +12,7 @@ from chaos.workload.plan import QUEUES
 from tq import NewTask, Retry, TaskId
 
 _RECENT_MAX: Final = 2_000
+_TOLD_MAX: Final = 5
 _PRIORITIES: Final = (100, 100, 100, 100, 50, 200)
 
 
@@ -101,6 +102,7 @@ class Known:
     def __init__(self) -> None:
         self.all: dict[str, TaskId] = {}
         self._recent: deque[Spec] = deque(maxlen=_RECENT_MAX)
+        self._told: deque[Spec] = deque(maxlen=_TOLD_MAX)
 
     def add(self, spec: Spec) -> None:
         """Note a task."""
@@ -114,3 +116,11 @@ class Known:
         # Most that is worth asking happens within a second of the submit.
         back = int(rng.random() ** 4 * len(self._recent))
         return self._recent[-1 - back]
+
+    def tell(self, spec: Spec) -> None:
+        """Note that a client has just been told that it was accepted."""
+        self._told.append(spec)
+
+    def told(self, rng: random.Random) -> Spec | None:
+        """Return one of the last that somebody was told of; None before the first."""
+        return rng.choice(self._told) if self._told else None

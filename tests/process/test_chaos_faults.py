@@ -115,6 +115,34 @@ async def test_faults_of_all_families_are_done_and_taken_back_and_no_task_is_los
     assert any(one["role"] == "leader" and one["ready"] > 0 for one in told)
 
 
+async def test_a_damaged_witness_knows_it_and_waits_for_the_rest_of_its_quorum(
+    tmp_path: Path,
+) -> None:
+    accepted: list[str] = []
+    async with ChaosCluster(tmp_path, ports=free_ports) as cluster:
+        await cluster.start()
+        submitting = asyncio.create_task(submit(cluster, accepted))
+        fault = FAULTS["damaged witness"]()
+        [record] = await fault.begin(cluster, random.Random(1))
+        witness, leader = record.nodes
+        told = cluster.nodes[witness]
+
+        async def forgetful() -> bool | None:
+            return "may have forgotten" in told.output() or None
+
+        await cluster.wait_for(forgetful, what="node that knows what it lacks")
+        assert not cluster.nodes[leader].running
+        assert await cluster.leader() is None
+        await fault.heal()
+        await cluster.wait_ready()
+        submitting.cancel()
+        with suppress(asyncio.CancelledError):
+            await submitting
+        async with Client(cluster.servers, deadline=60) as client:
+            states = {(await client.status(task_id)).state for task_id in accepted}
+    assert states == {"pending"}
+
+
 async def test_a_member_is_replaced_behind_the_same_door(tmp_path: Path) -> None:
     async with ChaosCluster(tmp_path, ports=free_ports) as cluster:
         await cluster.start()

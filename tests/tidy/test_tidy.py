@@ -47,7 +47,7 @@ TEXTS: Final = {
 
 PROMISED_TARGETS: Final = (
     *("demo", "test", "check", "cluster", "sim", "sim-teeth"),
-    *("chaos", "bench", "bench-peers", "fuzz"),
+    *("chaos", "chaos-teeth", "bench", "bench-peers", "fuzz"),
 )
 
 LAWFUL: Final = {

@@ -59,7 +59,7 @@ def test_a_run_says_how_to_play_it_again(tmp_path: Path, monkeypatch: pytest.Mon
         player,
         monkeypatch,
         *("--out", str(tmp_path), "--seed", "7", "--minutes", "0.5", "--nodes", "5"),
-        *("--scenario", "kill", "--scenario", "pause"),
+        *("--scenario", "kill", "--scenario", "pause", "--node-command", "python -m other 'x y'"),
     )
     assert result.exit_code == 0, result.output
     [line] = [line for line in result.output.splitlines() if line.startswith("replay: ")]
@@ -67,9 +67,19 @@ def test_a_run_says_how_to_play_it_again(tmp_path: Path, monkeypatch: pytest.Mon
     invoke(player, monkeypatch, *again, "--out", str(tmp_path / "b"))
     first, second = player.asked
     assert first.directory != second.directory
-    for name in ("seed", "minutes", "scenarios", "nodes", "tasks_per_s", "settings", "command"):
+    for name in (
+        "seed",
+        "minutes",
+        "scenarios",
+        "nodes",
+        "tasks_per_s",
+        "settings",
+        "command",
+        "node_command",
+    ):
         assert getattr(first, name) == getattr(second, name)
     assert (first.seed, first.nodes, list(first.scenarios)) == (7, 5, ["kill", "pause"])
+    assert first.node_command == "python -m other 'x y'"
     assert "not done: disk full all: no root" in result.output
 
 
@@ -219,13 +229,14 @@ def told(**changes: Any) -> dict[str, Any]:
 def test_a_run_is_played_again_from_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "run.json").write_text(json.dumps(told()))
+    (tmp_path / "run.json").write_text(json.dumps(told(node_command="other-node")))
     player = Player()
     out = str(tmp_path / "out")
     assert invoke(player, monkeypatch, "--replay", str(tmp_path), "--out", out).exit_code == 0
     [options] = player.asked
     assert not options.equipment.packets
     assert (options.seed, options.minutes, options.tasks_per_s) == (4, 1.5, 50)
+    assert options.node_command == "other-node"
     assert set(options.scenarios) == {"kill", "pause"}
 
 
@@ -340,7 +351,7 @@ def test_a_long_run_takes_scenarios_in_several_rounds(minutes: float, turns: int
 
 DOCUMENT = (ROOT / "docs/chaos.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(
-    r"^    ((?:make|python -m) chaos(?!\.)\b.*?)(?:\s{2,}|$)", DOCUMENT, re.MULTILINE
+    r"^    ((?:make|python -m) chaos(?![.-])\b.*?)(?:\s{2,}|$)", DOCUMENT, re.MULTILINE
 )
 
 

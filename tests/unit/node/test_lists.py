@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgpack import packb
 
 from cluster.interface import LogHashes
+from node.requests import parse_list
+from statemachine import TaskState
 from tests.unit.node.test_stale_reads import follower_of
 from tests.unit.node.world import ADDRESSES, OTHER_ID, World
 from tq.protocol import Type
@@ -108,6 +111,12 @@ def test_a_wrong_option_is_named(world: World, options: object, named: str) -> N
     code, text, _ = world.client().nack(Type.LIST_TASKS, options)
     assert code == "BAD_REQUEST"
     assert named in text
+
+
+def test_states_that_are_named_again_and_again_count_once() -> None:
+    asked = ["pending", "failed", *["pending"] * 50_000]
+    query = parse_list(packb([1, {"states": asked}]), "default")
+    assert query.wanted.states == [TaskState.PENDING, TaskState.FAILED]
 
 
 def test_a_node_tells_the_checksums_it_has_of_its_log() -> None:

@@ -212,12 +212,38 @@ def test_the_ids_of_tasks_that_have_ended_are_forgotten_and_no_others() -> None:
     tasks = [Task(task_id(number), None, number, 0, None) for number in range(5000)]  # type: ignore[arg-type]  # of no kind
     live = {task.task_id: task for task in tasks}
     order = LiveOrder()
-    assert list(order.after(live, b"")) == [*live]
+    assert order.after(live, b"", 5000) == [*live]
     for task in tasks[:4000]:
         del live[task.task_id]
     live[task_id(9000)] = Task(task_id(9000), None, 9000, 0, None)  # type: ignore[arg-type]  # of no kind
-    assert list(order.after(live, b"")) == [*live]
+    assert order.after(live, b"", 5000) == [*live]
     assert len(order._ids) == len(live) == 1001
+
+
+class Questions(dict[bytes, Task]):
+    """Live tasks that count how often they are asked for one."""
+
+    asked = 0
+
+    def __contains__(self, task_id: object) -> bool:
+        self.asked += 1
+        return super().__contains__(task_id)
+
+
+def test_ids_of_tasks_that_have_ended_are_passed_once_however_often_a_list_begins() -> None:
+    tasks = [Task(task_id(number), None, number, 0, None) for number in range(3000)]  # type: ignore[arg-type]  # of no kind
+    live = Questions((task.task_id, task) for task in tasks)
+    order = LiveOrder()
+    assert order.after(live, b"", 1) == [task_id(0)]
+    for number in (*range(1400), 1401):
+        del live[task_id(number)]
+    assert order.after(live, b"", 2) == [task_id(1400), task_id(1402)]
+    live.asked = 0
+    for after in (b"", task_id(700)):
+        assert order.after(live, after, 2) == [task_id(1400), task_id(1402)]
+    assert live.asked == 4
+    assert order.after(live, task_id(1400), 5000) == [*live][1:]
+    assert order.after(live, b"", 5000) == [*live]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -157,6 +157,21 @@ async def test_closing_answers_everyone_who_waits() -> None:
 
 
 @in_virtual_time
+async def test_closing_answers_those_in_line_for_room_too() -> None:
+    network, n1, _, _ = a_cluster()
+    client = a_client(network, in_flight_max=1)
+    first, *others = (asyncio.create_task(client.submit("echo")) for _ in range(3))
+    await n1.next(Type.SUBMIT_TASK)
+    await client.close()
+    with pytest.raises(UnknownOutcome, match="closed"):
+        await first
+    for other in others:
+        with pytest.raises(Unavailable, match="closed"):
+            await other
+    assert now_s() == 0
+
+
+@in_virtual_time
 async def test_no_more_requests_than_the_bound_are_in_flight_and_all_get_their_turn() -> None:
     network, n1, _, _ = a_cluster()
     open_requests: list[FakeRequest] = []

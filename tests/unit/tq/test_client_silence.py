@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.fake_cluster import N1, N2, N3, a_client, a_cluster, a_status
 from tests.support.fake_server import FakeNode, FakeRequest
-from tests.support.virtual_time import in_virtual_time, now_s
+from tests.support.virtual_time import VirtualLoop, in_virtual_time, now_s
 from tq.client import Client
-from tq.errors import Unavailable, UnknownOutcome
+from tq.errors import Unauthenticated, Unavailable, UnknownOutcome
 from tq.ids import TaskId
 from tq.protocol import Type
 
@@ -64,6 +64,40 @@ async def test_a_leader_that_is_merely_slow_is_asked_for_a_sign_and_nobody_else_
 
 
 @in_virtual_time
+async def test_a_leader_that_was_slow_once_is_noticed_as_soon_as_any_other() -> None:
+    network, n1, n2, n3 = a_cluster()
+    in_term(5, n1)
+    in_term(6, n2, n3, leader=N2)
+    n2.on(Type.SUBMIT_TASK, lambda request: request.ack(2))
+    async with a_client(network) as client:
+        submitting = asyncio.create_task(client.submit("echo", deadline="60s"))
+        request = await n1.next(Type.SUBMIT_TASK)
+        await asyncio.sleep(30)
+        request.ack(1)
+        await submitting
+        falls_silent(n1)
+        silent_at_s = now_s()
+        await client.submit("echo")
+        assert now_s() - silent_at_s <= 1.0
+
+
+@in_virtual_time
+async def test_a_silent_leader_is_noticed_however_much_more_it_is_asked() -> None:
+    network, n1, n2, n3 = a_cluster()
+    in_term(5, n1)
+    in_term(6, n2, n3, leader=N2)
+    n2.on(Type.SUBMIT_TASK, lambda request: request.ack(2))
+    async with a_client(network) as client:
+        falls_silent(n1)
+        submitting = []
+        for _ in range(20):
+            submitting.append(asyncio.create_task(client.submit("echo", deadline="5s")))
+            await asyncio.sleep(0.05)
+        assert n2.count(Type.SUBMIT_TASK) > 0
+        await asyncio.gather(*submitting)
+
+
+@in_virtual_time
 async def test_a_silent_leader_that_the_others_believe_in_may_yet_answer() -> None:
     network, n1, n2, n3 = a_cluster()
     in_term(5, n1, n2, n3)
@@ -108,6 +142,22 @@ async def test_a_silent_leader_is_not_left_for_one_of_no_later_term(term: int) -
         await submitting
     assert n2.count(Type.HELLO) > 0
     assert n2.count(Type.SUBMIT_TASK) == 0
+
+
+@in_virtual_time
+async def test_a_silent_leader_that_leads_again_by_now_is_not_left_for_itself() -> None:
+    network, n1, n2, n3 = a_cluster()
+    in_term(5, n1)
+    in_term(7, n2, n3)
+    async with a_client(network) as client:
+        falls_silent(n1)
+        submitting = asyncio.create_task(client.submit("echo"))
+        request = await n1.next(Type.SUBMIT_TASK)
+        await asyncio.sleep(1.8)
+        request.ack(1)
+        await submitting
+    assert n2.count(Type.HELLO) > 0
+    assert network.dialled.count(N1) == 1
 
 
 @in_virtual_time
@@ -211,6 +261,96 @@ async def test_a_new_client_is_not_stuck_at_the_silent_leader_that_the_others_na
 
 
 @in_virtual_time
+async def test_whoever_named_a_silent_leader_is_let_go_with_the_search() -> None:
+    network, n1, n2, n3 = a_cluster(leader=N3)
+    n3.deaf = True
+    n2.leader = N2
+    n2.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+    async with a_client(network) as client:
+        await client.submit("echo")
+        await asyncio.sleep(0)
+        assert (len(n1.peers), len(n2.peers), len(n3.peers)) == (0, 1, 0)
+
+
+@in_virtual_time
+async def test_whoever_named_the_leader_is_let_go_once_the_leader_answers() -> None:
+    network, n1, n2, n3 = a_cluster(leader=N3)
+    async with a_client(network):
+        await asyncio.sleep(0)
+        assert (n1.count(Type.HELLO), len(n1.peers)) == (1, 0)
+        assert (len(n2.peers), len(n3.peers)) == (0, 1)
+
+
+@in_virtual_time
+async def test_whoever_named_a_leader_out_of_reach_and_went_away_is_not_used() -> None:
+    network, n1, n2, _ = a_cluster(leader=N3)
+
+    async def dial(address: str, protocol: asyncio.Protocol) -> None:
+        if address == N3:
+            await asyncio.sleep(0.2)
+            n1.crash()
+            await asyncio.sleep(0.01)
+            raise ConnectionRefusedError
+        await network.dial(address, protocol)
+
+    n2.leader = N2
+    n2.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+    async with Client([N1, N2], dial=dial) as client:
+        await client.submit("echo")
+        assert now_s() <= 0.5
+
+
+@in_virtual_time
+async def test_a_call_to_a_leader_that_fell_silent_while_nothing_was_asked_looks_around() -> None:
+    network, n1, n2, n3 = a_cluster()
+    in_term(5, n1)
+    in_term(6, n2, n3, leader=N2)
+    n2.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+    async with a_client(network) as client:
+        n1.deaf = True
+        connection = client._channel._connection
+        assert connection is not None
+        while not connection.is_silent:
+            await asyncio.sleep(0.01)
+        assert network.dialled == [N1]
+        asked_at_s = now_s()
+        await client.submit("echo")
+        assert now_s() - asked_at_s <= 0.3
+
+
+@in_virtual_time
+async def test_whoever_named_a_leader_that_refuses_is_let_go() -> None:
+    network, n1, n2, _ = a_cluster(leader=N2)
+    n2.on(Type.HELLO, lambda request: request.nack("UNAUTHENTICATED", "wrong token"))
+    client = a_client(network)
+    with pytest.raises(Unauthenticated):
+        await client.submit("echo")
+    await asyncio.sleep(0.1)
+    assert n1.peers == n2.peers == []
+    await client.close()
+
+
+@in_virtual_time
+async def test_of_two_that_answer_in_the_same_moment_one_is_let_go() -> None:
+    network, *nodes = a_cluster()
+
+    def at_once(request: FakeRequest) -> None:
+        asyncio.get_running_loop().call_at(0.4, request.ack, {"leader": ""})
+
+    for node in nodes:
+        node.on(Type.HELLO, at_once)
+        node.on(Type.QUERY_STATUS, lambda request: request.ack(a_status(task_id), 1))
+    task_id = TaskId.new()
+    client = a_client(network)
+    await client.status(task_id, consistency="stale")
+    assert now_s() == 0.4
+    await asyncio.sleep(0.1)
+    assert sorted(len(node.peers) for node in nodes) == [0, 0, 1]
+    assert len(network.dialled) == 2
+    await client.close()
+
+
+@in_virtual_time
 async def test_a_leader_far_away_is_waited_for() -> None:
     network, n1, n2, n3 = a_cluster(leader=N3)
 
@@ -274,6 +414,34 @@ async def test_when_all_are_silent_nobody_is_dialled_twice_at_a_time() -> None:
     assert len(asyncio.all_tasks()) == 1
     assert len(network.dialled) <= 3 * 6
     assert n1.peers == n2.peers == n3.peers == []
+
+
+def test_whom_an_event_loop_that_is_gone_was_asking_is_asked_by_the_next_one() -> None:
+    network, n1, *_ = a_cluster()
+    client = a_client(network, servers=N1)
+    n1.on(Type.HELLO, lambda request: None)
+    gone = VirtualLoop()
+    submitting = gone.create_task(client.submit("echo", deadline="5s"))
+    gone.run_until_complete(asyncio.sleep(1))
+    gone.is_closed = lambda: True  # type: ignore[method-assign]  # as far as others can tell
+    answering = FakeNode(N1)
+    answering.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+    network.nodes[N1] = answering
+
+    @in_virtual_time
+    async def again() -> None:
+        await client.submit("echo", deadline="5s")
+        await client.close()
+
+    again()
+    assert answering.count(Type.SUBMIT_TASK) == 1
+    assert not submitting.done()
+    del gone.is_closed
+    left = asyncio.all_tasks(gone)
+    for task in left:
+        task.cancel()
+    gone.run_until_complete(asyncio.wait(left))
+    gone.close()
 
 
 @in_virtual_time

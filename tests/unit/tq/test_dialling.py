@@ -192,3 +192,15 @@ def test_old_versions_of_tls_are_not_spoken(ca: Path) -> None:
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("name", ["a" * 70 + ".example", "x..example", "a\0b"])
+async def test_a_leader_whose_name_cannot_be_one_is_out_of_reach(ca: Path, name: str) -> None:
+    async with a_node(ca, None) as node, Client(node.address) as client:
+        node.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+        node.leader = f"{name}:7401"
+        node.crash()
+        node.up = True
+        await client.submit("echo", deadline="5s")
+        with pytest.raises(Unavailable, match="cannot be the name of a host"):
+            await client.node_status(node.leader)

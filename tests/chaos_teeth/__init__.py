@@ -1,0 +1,1 @@
+"""Whether the chaos suite bites: real nodes with one rule taken out, and the suite on them."""
