@@ -118,7 +118,7 @@ class Replica:
     async def _begin(self) -> None:
         config = self._config
         own = OwnAddresses(config.client_address, config.http_address)
-        self._ticker = self._rim.make_ticker(self._tick)
+        self._ticker = self._rim.make_ticker(self._tick, self._wake)
         self._checkup = Checkup(
             config.node_id,
             self._machine,
@@ -426,6 +426,10 @@ class Replica:
         if self._driver.engine is not None:
             self._driver.tick()
             self._checkup.tick(self._rim.time())
+
+    def _wake(self) -> None:
+        if self._driver.engine is not None:
+            self._driver.tick()
 
 
 def _only(detours: Mapping[int, Address], peers: Mapping[int, Address]) -> dict[int, Address]:

@@ -122,8 +122,8 @@ class Rim(Protocol):
     def open_directory(self, path: Path) -> Directory:
         """Open and lock a data directory."""
 
-    def make_ticker(self, tick: Callable[[], None]) -> Ticks:
-        """Return what calls back as time passes."""
+    def make_ticker(self, tick: Callable[[], None], wake: Callable[[], None]) -> Ticks:
+        """Return what calls back as time passes: `tick` steadily, `wake` when asked to."""
 
     def make_syncer(
         self, storage: Storage, user: SyncUser, observe: Callable[[float], None] | None
@@ -168,9 +168,9 @@ class AsyncioRim:
         """Open and lock a real directory."""
         return DataDirectory(path)
 
-    def make_ticker(self, tick: Callable[[], None]) -> Ticks:
+    def make_ticker(self, tick: Callable[[], None], wake: Callable[[], None]) -> Ticks:
         """Return timers of the loop."""
-        return Ticker(tick)
+        return Ticker(tick, wake)
 
     def make_syncer(
         self, storage: Storage, user: SyncUser, observe: Callable[[float], None] | None

@@ -13,11 +13,13 @@ class Ticker:
     """Calls back every 20 ms, and once in between when told to.
 
     Args:
-        tick: Called each time; must not raise.
+        tick: Called every 20 ms; must not raise.
+        wake: Called in between; must not raise.
     """
 
-    def __init__(self, tick: Callable[[], None]) -> None:
+    def __init__(self, tick: Callable[[], None], wake: Callable[[], None]) -> None:
         self._tick = tick
+        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._steady: asyncio.TimerHandle | None = None
         self._early: asyncio.TimerHandle | None = None
@@ -30,7 +32,7 @@ class Ticker:
         self._tick()
 
     def early(self, at: float) -> None:
-        """Tick at a time of the loop's clock, unless an earlier such tick is due anyway.
+        """Wake at a time of the loop's clock, unless it is to wake earlier anyway.
 
         A time that has passed already means a millisecond from now: whoever asks for it
         again and again must not keep the loop from its sockets.
@@ -50,4 +52,4 @@ class Ticker:
 
     def _fire(self) -> None:
         self._early = None
-        self._tick()
+        self._wake()

@@ -23,7 +23,7 @@ WATCH_S: Final = 0.4
 """How often a caller looks at its clock."""
 HELLO_S: Final = 2.0
 KEEP_ALIVE_S: Final = 12.0
-_PAUSE_MIN_S: Final = 0.02
+_PAUSE_MIN_S: Final = 0.08
 _PAUSE_MAX_S: Final = 0.5
 
 READING: Final = frozenset({"read", "stale", "wait", "heartbeat"})
@@ -67,7 +67,8 @@ class Line:
     """One connection of a caller, from dialling to its end."""
 
     __slots__ = (
-        "_caller", "clear_since", "dialled_at", "hello", "link", "node_id", "outstanding", "ready",
+        "_caller", "clear_since", "dialled_at", "hello", "is_last", "link", "node_id",
+        "outstanding", "ready",
     )  # fmt: skip
 
     def __init__(self, caller: Caller, node_id: int, now: float) -> None:
@@ -75,6 +76,8 @@ class Line:
         self.node_id = node_id
         self.link: ClientLink | None = None
         self.ready = False
+        self.is_last = False
+        """Nothing more is asked here: the answers that are due are waited for."""
         self.hello = 0
         self.dialled_at = now
         self.clear_since = now
@@ -192,7 +195,7 @@ class Caller:
         )
         self.calls[operation.number] = call
         line = self.line
-        if line is not None and line.ready:
+        if line is not None and line.ready and not line.is_last:
             self._send(line, call)
         return operation
 
@@ -271,6 +274,8 @@ class Caller:
         line.send(operation.number, call.frame, now + call.wait_s)
 
     def _flush(self, line: Line) -> None:
+        if line.is_last:
+            return
         now = self._world.now
         for call in list(self.calls.values()):
             if call.sent_at is None and call.again_at <= now:
@@ -293,7 +298,7 @@ class Caller:
             if call.sent_at is not None and now - call.sent_at > call.patience_s:
                 self._leave()
                 return
-        if now - self._spoke_at > KEEP_ALIVE_S:
+        if now - self._spoke_at > KEEP_ALIVE_S and not line.is_last:
             self._spoke_at = now
             number = self._history.next_number()
             line.send(number, encode(Type.HEARTBEAT, (number, 0, ())), now)
@@ -330,7 +335,12 @@ class Caller:
         if number == line.hello:
             self._greeted(line, message_type, fields)
             return
-        call = self.calls.get(number)
+        self._answered(line, message_type, fields)
+        if line.is_last and not line.outstanding and self.line is line:
+            self._leave()
+
+    def _answered(self, line: Line, message_type: int, fields: list[Any]) -> None:
+        call = self.calls.get(fields[0])
         if call is None or call.sent_at is None:
             return  # given up, or a sign of life
         call.operation.node_id = line.node_id
@@ -361,7 +371,7 @@ class Caller:
 
     def _go_elsewhere(self, line: Line, call: Call, node_id: int | None = None) -> None:
         if self._faithful and line.outstanding:
-            call.again_at = self._world.now + WATCH_S
+            line.is_last = True
         else:
             self._leave(node_id)
 

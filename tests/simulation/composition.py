@@ -15,6 +15,7 @@ from cluster.addresses import Address
 from cluster.configuration import Change
 from cluster.engine import Engine
 from cluster.interface import Status
+from cluster.limits import Limits as PeerLimits
 from cluster.replica import ReplicaConfig
 from cluster.seams import SyncedDisk
 from cluster.space import SpaceLimits
@@ -29,6 +30,9 @@ from tests.simulation.rim import SimRim, finish
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
+
+_PING_S = 2.0
+"""Between two reports of a node to its peers, and looks at their clocks."""
 
 _POLL_S = 0.01
 _DRAIN_MAX_S = 5.0
@@ -81,6 +85,7 @@ class Composition:
                 families=FAMILIES,
                 client_address=client_address(node.node_id),
                 timing=options.timing,
+                limits=PeerLimits(ping_s=_PING_S),
                 joins=node.joins,
                 space=SpaceLimits(options.ballast_bytes, options.disk_low_bytes),
             ),

@@ -147,7 +147,7 @@ class Options:
             wall_spread_s=pick((0.0, 0.5, 1.5)),
             clients=pick((2, 3, 5)),
             workers=pick((2, 3, 5)),
-            operations_per_s=pick((20.0, 20.0, 24.0, 30.0)),
+            operations_per_s=pick((20.0, 20.0, 24.0, 28.0)),
             burst=burst,
             beat_s=pick((0.0, 0.2, 0.5)) if burst > 1 else 0.0,
             turn_s=pick((0.0, 0.005, 0.02)),

@@ -55,9 +55,9 @@ class SimRim:
         """Lock the directory that outlives the node's processes."""
         return self._node.directory.open(path)
 
-    def make_ticker(self, tick: Callable[[], None]) -> SimTicker:
+    def make_ticker(self, tick: Callable[[], None], wake: Callable[[], None]) -> SimTicker:
         """Return ticks of the world's time."""
-        return SimTicker(self._node, tick)
+        return SimTicker(self._node, tick, wake)
 
     def make_syncer(
         self, storage: Storage, user: SyncUser, observe: Callable[[float], None] | None
@@ -87,11 +87,12 @@ class SimRim:
 class SimTicker:
     """`cluster.ticker.Ticker`, coarser."""
 
-    def __init__(self, node: SimNode, tick: Callable[[], None]) -> None:
+    def __init__(self, node: SimNode, tick: Callable[[], None], wake: Callable[[], None]) -> None:
         assert node.process is not None
         self._node = node
         self._process = node.process
         self._tick = tick
+        self._wake = wake
         self._early_at: float | None = None
         self._number = 0
         self._stopped = False
@@ -105,13 +106,13 @@ class SimTicker:
     def _wait_s(self) -> float:
         """Until the engine has something to do, or a while: most ticks would do nothing."""
         engine = self._node.engine
-        if engine is None:
-            return TICK_S
-        due_at = engine.heartbeat_at if engine.role == LEADER else engine.election_deadline
+        if engine is None or engine.role != LEADER:
+            return TICK_S  # who waits for a deadline is woken at it
+        due_at = engine.heartbeat_at
         return max(_WAIT_MIN_S, min(TICK_S, due_at - self._node.monotonic() + _AFTER_S))
 
     def early(self, at: float) -> None:
-        """Tick at a time of the node's clock, unless an earlier such tick is due anyway."""
+        """Wake at a time of the node's clock, unless it is to wake earlier anyway."""
         if self._early_at is not None and self._early_at <= at:
             return
         at = max(at, self._node.monotonic() + _EARLY_MIN_S)
@@ -128,7 +129,7 @@ class SimTicker:
     def _fire(self, number: int) -> None:
         if number == self._number and not self._stopped:
             self._early_at = None
-            self._tick()
+            self._wake()
 
 
 class SimSyncer:
