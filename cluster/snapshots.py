@@ -22,15 +22,27 @@ _logger = logging.getLogger(__name__)
 
 
 class Incoming:
-    """A snapshot being received: whose, which, the next chunk, the CRC so far."""
+    """A snapshot being received: whose, which, the next chunk, the CRC so far.
 
-    __slots__ = ("crc", "number", "source")
+    Attributes:
+        source: Leader, its term, the snapshot's id.
+        number: Of the chunk that is stored next.
+        ahead: Chunks that have overtaken it, by number.
+        is_whole: The last one is stored.
+    """
+
+    __slots__ = ("ahead", "crc", "is_whole", "number", "source")
 
     def __init__(self, source: tuple[int, int, int]) -> None:
         self.source = source
-        """Leader, its term, the snapshot's id."""
         self.number = 0
         self.crc = 0
+        self.ahead: dict[int, SnapshotChunk] = {}
+        self.is_whole = False
+
+    def is_newer_than(self, source: tuple[int, int, int]) -> bool:
+        """Whether a leader has begun this one after the other."""
+        return self.source[:2] == source[:2] and self.source[2] > source[2]
 
 
 class Snapshots(State):
@@ -156,6 +168,10 @@ class Snapshots(State):
             return
         self.accept_leader(peer, message.term)
         self.leader_commit_index = max(self.leader_commit_index, message.last_index)
+        source = (peer, message.term, message.snapshot_id)
+        if self.incoming is not None and self.incoming.is_newer_than(source):
+            self.reply_chunk(peer, message, number=0)
+            return
         if message.last_index <= self.applied_index:
             self.stop_receiving()
             self.reply_chunk(peer, message, next_index=self.applied_index + 1)
@@ -164,31 +180,36 @@ class Snapshots(State):
         if incoming is None:
             self.stop_receiving()
             self.reply_chunk(peer, message, number=0)
-        elif not message.done:
-            self.reply_chunk(peer, message, number=incoming.number)
-        else:
+        elif incoming.is_whole:
             self.install(message)
             self.reply_chunk(peer, message, next_index=message.last_index + 1)
+        elif incoming.number:  # 0 would ask for the first chunk, which is on its way
+            self.reply_chunk(peer, message, number=incoming.number)
 
     def receive(self, peer: int, message: SnapshotChunk) -> Incoming | None:
-        """Store one chunk; None when it does not fit what came before."""
+        """Store what a chunk completes; None when it does not fit what came before.
+
+        A chunk that has overtaken another waits for it, one that comes twice is passed over.
+        """
         if not self.agrees_with_itself(peer, message):
             return None
         incoming, source = self.incoming, (peer, message.term, message.snapshot_id)
-        if incoming is not None and source == incoming.source and message.number < incoming.number:
-            return incoming  # it is here already, and was on its way twice
-        if message.number == 0:
+        if incoming is None or incoming.source != source:
             self.stop_receiving()
             self.disk.begin_install()
             incoming = self.incoming = Incoming(source)
-        if incoming is None or source != incoming.source or message.number != incoming.number:
+        if message.number >= incoming.number + self.timing.chunk_flight_max:
             return None
-        incoming.crc = crc32(message.data, incoming.crc)
-        if crc32(message.data) != message.crc or incoming.crc != message.total_crc:
-            return None
-        if not self.store_chunk(peer, message.data):
-            return None
-        incoming.number += 1
+        if message.number >= incoming.number:
+            incoming.ahead[message.number] = message
+        while (chunk := incoming.ahead.pop(incoming.number, None)) is not None:
+            incoming.crc = crc32(chunk.data, incoming.crc)
+            if crc32(chunk.data) != chunk.crc or incoming.crc != chunk.total_crc:
+                return None
+            if not self.store_chunk(peer, chunk.data):
+                return None
+            incoming.number += 1
+            incoming.is_whole = chunk.done
         return incoming
 
     def store_chunk(self, peer: int, data: bytes) -> bool:

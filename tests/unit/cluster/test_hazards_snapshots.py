@@ -109,7 +109,7 @@ def _chunks_to_1(bench: Bench, change: Callable[[SnapshotChunk], SnapshotChunk |
     assert follower.match <= bench.engines[2].log.last_index
     state = bench.entries(1)
     assert state in ([], bench.entries(2)[: len(state)]), state
-    bench.advance(1.0)
+    bench.advance(bench.timing.snapshot_stall_s + 1.0)
     assert bench.entries(1) == bench.entries(2)
 
 
@@ -343,6 +343,7 @@ def test_chunks_that_arrive_twice_do_not_begin_the_snapshot_anew() -> None:
     bench.heal()
     bench.reconnect(1, 2)
     before: list[SnapshotChunk] = []
+    begun = set()
     for _ in range(400):
         if not bench.transit:
             for node in list(bench.sync_wanted):
@@ -354,6 +355,60 @@ def test_chunks_that_arrive_twice_do_not_begin_the_snapshot_anew() -> None:
             for again in (message, *before):
                 bench.step(to, Received(sender, again))
             before = [message]
-    assert len({chunk.snapshot_id for chunk in before}) == 1
+            begun.add(message.snapshot_id)
+    assert len(begun) == 1
     assert bench.engines[2].snapshots_sent == bench.engines[1].snapshots_installed == 1
+    assert bench.entries(1) == bench.entries(2)
+
+
+def test_chunks_that_overtake_each_other_do_not_begin_the_snapshot_anew() -> None:
+    bench = _behind(Engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    overtaken, begun = 0, set()
+    for _ in range(400):
+        if not bench.transit:
+            for node in list(bench.sync_wanted):
+                bench.sync(node)
+            continue
+        chunks = [item for item in bench.transit if isinstance(item[2], SnapshotChunk)]
+        overtaken += len(chunks) > 1
+        begun |= {m.snapshot_id for _, _, m in chunks if isinstance(m, SnapshotChunk)}
+        item = chunks[-1] if chunks else bench.transit[0]
+        bench.transit.remove(item)
+        bench.step(item[1], Received(item[0], item[2]))
+    assert overtaken
+    assert len(begun) == 1
+    assert bench.engines[2].snapshots_sent == bench.engines[1].snapshots_installed == 1
+    assert bench.entries(1) == bench.entries(2)
+
+
+def test_what_is_left_of_an_earlier_snapshot_does_not_stop_the_present_one() -> None:
+    bench = _behind(Engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    bench.settle(until=lambda: bench.engines[1].incoming is not None)
+    incoming = bench.engines[1].incoming
+    assert incoming is not None
+    [late] = [m for _, to, m in bench.transit if to == 1 and isinstance(m, SnapshotChunk)][:1]
+    bench.step(1, Received(2, late._replace(snapshot_id=late.snapshot_id - 1, number=0)))
+    assert bench.engines[1].incoming is incoming
+    bench.step(1, Received(2, late._replace(snapshot_id=late.snapshot_id - 1, last_index=0)))
+    assert bench.engines[1].incoming is incoming
+    bench.settle()
+    bench.advance(0.5)
+    assert bench.engines[2].snapshots_sent == bench.engines[1].snapshots_installed == 1
+
+
+def test_a_chunk_far_ahead_of_the_others_is_not_kept() -> None:
+    bench = _behind(Engine)
+    bench.heal()
+    bench.reconnect(1, 2)
+    bench.settle(until=lambda: bench.engines[1].incoming is not None)
+    [late] = [m for _, to, m in bench.transit if to == 1 and isinstance(m, SnapshotChunk)][:1]
+    far = late._replace(number=late.number + bench.timing.chunk_flight_max)
+    bench.step(1, Received(2, far))
+    assert bench.engines[1].incoming is None
+    bench.settle()
+    bench.advance(1.0)
     assert bench.entries(1) == bench.entries(2)
