@@ -12,6 +12,9 @@ RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Nodes start hundreds of times here: let Python keep what it has compiled, whoever calls.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -62,14 +65,14 @@ test: $(DEV)  ## Run all tests but the minutes-long ones
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long" $(ARGS)
 
 long: $(DEV)  ## Run the minutes-long tests: real processes under load, fresh installs
-	@$(BIN)/python -m pytest -m long --timeout 900 $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1 -m long --timeout 900 $(ARGS)
 
 check: $(DEV)  ## Format, lint, types, import contracts, tidiness: all must be clean
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/tidy
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/tidy
 
 format: $(DEV)  ## Rewrite the sources as `check` wants them
 	$(BIN)/ruff format .

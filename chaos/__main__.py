@@ -258,10 +258,15 @@ def run(asked: Asked, out: Path) -> int:
             report = asyncio.run(_until_told(replace(options, equipment=without)))
     except (ClusterError, ProxyError, ShimError) as error:
         click.echo(f"error: the run could not begin: {error}", err=True)
+        click.echo(f"replay: {asked.command()}", err=True)
         return 3
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo(f"interrupted; what was recorded: python -m chaos.check {directory}", err=True)
         return 3
+    except Exception:
+        # Of the harness itself; nobody else will say how to see it again.
+        click.echo(f"replay: {asked.command()}", err=True)
+        raise
     return conclude(directory, report, asked)
 
 

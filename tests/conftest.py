@@ -2,13 +2,21 @@
 
 A test that wants randomness takes the fixture `seed` (or `rng`). The seed is drawn
 anew in each run; a failure prints it together with the command that replays it.
+
+A test that holds real processes to a time is marked `alone`: where several processes share
+the tests of a run (`-n`), no other test runs meanwhile. Such tests come last.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +28,11 @@ settings.register_profile(
 settings.load_profile("tq")
 
 _SEED = pytest.StashKey[int]()
+
+DOOR: Final = Path(__file__)
+"""Locked while a test waits to begin: whoever wants to be alone is not overtaken for ever."""
+ROOM: Final = DOOR.parent
+"""Locked while a test runs, shared by those that bear company."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,3 +78,37 @@ def pytest_runtest_makereport(
         command = f'python -m pytest "{item.nodeid}" --seed {seed}'
         report.sections.append(("replay", f"seed {seed}; replay with: {command}"))
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let those that want to be alone come last: one at a time, they wait for nobody else."""
+    items.sort(key=_is_alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Begin when there is room; waiting is outside of the test's timeout."""
+    if not hasattr(item.config, "workerinput"):  # one process runs one test after the other
+        return (yield)
+    with room(alone=_is_alone(item)):
+        return (yield)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@contextmanager
+def room(*, alone: bool) -> Iterator[None]:
+    """Be where tests run, alone or with others; the system lets go of it if the process ends."""
+    inside = os.open(ROOM, os.O_RDONLY)
+    try:
+        door = os.open(DOOR, os.O_RDONLY)
+        try:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        finally:
+            os.close(door)
+        yield
+    finally:
+        os.close(inside)

@@ -7,6 +7,7 @@ brings no server and no tests. Everything here is built as an installer would.
 from __future__ import annotations
 
 import email
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def _run(*arguments: str | Path, directory: Path) -> str:
     done = subprocess.run(
         [str(argument) for argument in arguments],
         cwd=directory,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
@@ -138,7 +140,7 @@ def test_the_sdk_depends_on_light_things_only(sdk_wheel: Path) -> None:
 @pytest.mark.long
 def test_the_sdk_alone_works_in_a_fresh_environment(sdk_wheel: Path, tmp_path: Path) -> None:
     python = _fresh_environment(tmp_path / "venv")
-    _run(python, "-m", "pip", "install", "--quiet", sdk_wheel, directory=tmp_path)
+    _pip(python, "install", sdk_wheel, directory=tmp_path)
     program = (
         "import importlib.util as find, tq, tq.protocol\n"
         "print([n for n in ('cluster', 'node', 'statemachine', 'tests') if find.find_spec(n)])\n"
@@ -153,13 +155,19 @@ def test_both_install_together_and_the_node_starts(
     sdk_wheel: Path, server_wheel: Path, tmp_path: Path
 ) -> None:
     python = _fresh_environment(tmp_path / "venv")
-    _run(python, "-m", "pip", "install", "--quiet", sdk_wheel, server_wheel, directory=tmp_path)
+    _pip(python, "install", sdk_wheel, server_wheel, directory=tmp_path)
     assert "Usage" in _run(python.parent / "tq-node", "--help", directory=tmp_path)
-    _run(python, "-m", "pip", "uninstall", "--quiet", "-y", "tq-server", directory=tmp_path)
+    _pip(python, "uninstall", "-y", "tq-server", directory=tmp_path)
     _run(python, "-c", "import tq", directory=tmp_path)
 
 
 def _fresh_environment(folder: Path) -> Path:
-    """Make a virtual environment with pip and nothing else; return its python."""
-    venv.create(folder, with_pip=True)
+    """Make a virtual environment with nothing in it; return its python."""
+    venv.create(folder)
     return folder / "bin" / "python"
+
+
+def _pip(python: Path, *arguments: str | Path, directory: Path) -> None:
+    """Install for a fresh python with the pip that is here: to unpack another takes seconds."""
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    _run(*pip, arguments[0], "--quiet", *arguments[1:], directory=directory)

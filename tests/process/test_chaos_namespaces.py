@@ -145,6 +145,7 @@ async def test_nobody_within_reaches_what_is_outside(switch: Switch) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone  # gaps are judged
 def test_a_run_that_loses_packets_keeps_every_promise_and_leaves_no_namespace(
     tmp_path: Path,
 ) -> None:

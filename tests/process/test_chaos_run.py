@@ -33,6 +33,7 @@ def run_of(place: Path) -> Path:
     return run
 
 
+@pytest.mark.alone  # gaps are judged
 def test_a_short_run_keeps_every_promise_and_leaves_its_record(tmp_path: Path) -> None:
     playing = harness(tmp_path, "--times", "3", "--scenario", "leader-kills", "--seed", "8")
     playing.start()

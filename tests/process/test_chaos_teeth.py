@@ -11,7 +11,11 @@ import pytest
 
 from tests.chaos_teeth.__main__ import main
 
-pytestmark = [pytest.mark.process, pytest.mark.long]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.long,
+    pytest.mark.alone,  # gaps of sound nodes are judged
+]
 
 
 def test_a_bug_in_every_node_turns_the_suite_red_and_sound_nodes_do_not(

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.process
 
 
 @pytest.mark.long
+@pytest.mark.alone  # it fails when nobody leads for 3 s
 @pytest.mark.timeout(200)
 def test_the_demo_kills_the_leader_and_loses_nothing() -> None:
     done = subprocess.run(

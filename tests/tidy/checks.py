@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -305,3 +305,27 @@ def undocumented(names: set[str], documents: str, *, what: str) -> Iterator[str]
     for name in sorted(names):
         if not re.search(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", documents):
             yield f"{what} {name} is in no document"
+
+
+_PREPARATION: Final = re.compile(r"set -euo pipefail$|cd \"\$\(dirname |seed=\"\$\(\(")
+_COMMIT: Final = "git rev-parse"
+_SEEDED: Final = {"sim", "chaos"}
+
+
+def steps(script: str) -> list[str]:
+    """Return the make targets that a script calls, in order."""
+    return re.findall(r"^make ([a-z-]+)", script, re.MULTILINE)
+
+
+def foreign_steps(script: str, *, targets: Collection[str]) -> Iterator[str]:
+    """What must pass is what anybody can call: make targets, with seeds out of the commit."""
+    for line in script.splitlines():
+        if not line.strip() or line.startswith("#") or _PREPARATION.match(line):
+            continue
+        called = re.match(r"make ([a-z-]+)(?: |$)", line)
+        if called is None or called[1] not in targets:
+            yield f"{line}: not a make target"
+        elif called[1] in _SEEDED and '"$seed"' not in line:
+            yield f"{line}: without a seed of the commit"
+    if _COMMIT not in script:
+        yield "the seed does not come from the commit"

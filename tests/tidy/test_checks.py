@@ -161,3 +161,15 @@ def test_a_name_is_documented_only_by_itself() -> None:
     documents = "`tq_tasks_total` and LEASE_LOST."
     assert list(checks.undocumented({"tq_tasks_total"}, documents, what="metric")) == []
     assert list(checks.undocumented({"LEASE"}, documents, what="Code")) != []
+
+
+def test_a_step_that_nobody_else_can_call_or_replay_is_found() -> None:
+    first = '#!/usr/bin/env bash\nset -euo pipefail\nseed="$((16#$(git rev-parse HEAD)))"\n'
+    good = first + 'make test ARGS="-x"\nmake sim BASE="$seed"\n'
+    targets = {"test", "sim", "chaos"}
+    assert list(checks.foreign_steps(good, targets=targets)) == []
+    assert checks.steps(good) == ["test", "sim"]
+    for bad in ("python -m chaos", "make nothing", "make chaos MINUTES=4", "make chaos SEED=4"):
+        assert len(list(checks.foreign_steps(f"{good}{bad}\n", targets=targets))) == 1
+    unseeded = good.replace("git rev-parse HEAD", "date +%s")
+    assert len(list(checks.foreign_steps(unseeded, targets=targets))) == 1

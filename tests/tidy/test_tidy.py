@@ -206,9 +206,21 @@ def test_every_metric_is_documented() -> None:
     assert list(checks.undocumented(names, _documentation(), what="metric")) == []
 
 
-def test_the_readme_says_of_every_make_target_that_it_is_there_or_not_yet() -> None:
+def _targets() -> set[str]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return {t for names in re.findall(r"^\.PHONY: (.+)$", makefile, re.M) for t in names.split()}
+
+
+def test_the_readme_says_of_every_make_target_that_it_is_there_or_not_yet() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = {t for names in re.findall(r"^\.PHONY: (.+)$", makefile, re.M) for t in names.split()}
+    targets = _targets()
     assert targets.issuperset(PROMISED_TARGETS)
     assert [target for target in sorted(targets) if f"make {target}" not in readme] == []
+
+
+def test_what_must_pass_is_make_targets_and_the_readme_lists_them() -> None:
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert list(checks.foreign_steps(script, targets=_targets())) == []
+    (told,) = re.findall(r"`\.ci/run` runs (.+?)\.\s", readme, re.DOTALL)
+    assert re.findall(r"`make ([^` ]+)[^`]*`", told) == checks.steps(script)

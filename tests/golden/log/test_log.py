@@ -77,9 +77,9 @@ def test_no_mutation_of_an_entry_makes_apply_raise(number: int) -> None:
 
 
 @pytest.mark.long
-def test_no_value_of_any_byte_makes_apply_raise() -> None:
-    for number in INDEXES:
-        apply_mutations(number, others)
+@pytest.mark.parametrize("number", INDEXES)
+def test_no_value_of_any_byte_makes_apply_raise(number: int) -> None:
+    apply_mutations(number, others)
 
 
 def apply_mutations(number: int, values: Callable[[int], list[int]]) -> None:

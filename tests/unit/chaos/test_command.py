@@ -158,10 +158,20 @@ def test_a_scenario_that_does_not_exist_is_said_and_one_like_it(
 def test_a_run_that_cannot_begin_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    result = invoke(Player(error), monkeypatch, "--out", str(tmp_path))
+    result = invoke(Player(error), monkeypatch, "--out", str(tmp_path), "--seed", "73")
     assert result.exit_code == 3
     assert f"error: the run could not begin: {error}" in result.output
     assert "Traceback" not in result.output
+    assert "\nreplay: python -m chaos --seed 73 " in result.output
+
+
+def test_a_crash_of_the_harness_says_how_to_see_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--out", str(tmp_path), "--seed", "1099511627775")  # as many bits as a commit gives
+    result = invoke(Player(RuntimeError("a bug")), monkeypatch, *words)
+    assert str(result.exception) == "a bug"
+    assert "\nreplay: python -m chaos --seed 1099511627775 " in result.output
 
 
 def test_where_nothing_can_be_mounted_the_rest_is_done(
