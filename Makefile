@@ -85,11 +85,8 @@ sim: $(DEV)  ## Simulate the cluster on SEEDS fresh seeds (default 50) from BASE
 	@$(BIN)/python -m tests.simulation \
 	  $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(BASE),--base $(BASE))) $(ARGS)
 
-bench: $(DEV)  ## Measure CPU per operation, the cost of a backlog and of reads, and handing over
-	@$(BIN)/python -m benchmarks.machine_cpu
-	@$(BIN)/python -m benchmarks.backlog
-	@$(BIN)/python -m benchmarks.reads
-	@$(BIN)/python -m benchmarks.handover
+bench: $(DEV)  ## Measure speed, memory and failover in ROUNDS (default 5), all or ONLY some; judge each figure
+	@$(BIN)/python -m benchmarks --rounds $(or $(ROUNDS),5) $(foreach name,$(ONLY),--only $(name)) $(ARGS)
 
 sim-teeth: $(DEV)  ## Plant known bugs and see the simulation find each
 	@$(BIN)/python -m tests.simulation.teeth

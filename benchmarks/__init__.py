@@ -1,0 +1,1 @@
+"""What tq costs and how fast it is; `python -m benchmarks` measures all of it."""

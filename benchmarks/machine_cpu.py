@@ -13,7 +13,7 @@ import argparse
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgpack
 
@@ -100,13 +100,13 @@ def in_entries(commands: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def timed(name: str, count: int, work: Callable[[], float]) -> None:
-    spent = work()
-    print(f"  {name:<22}{spent / count * 1e6:8.2f} us")
+def measure(tasks: int, *, decoded: bool) -> dict[str, float]:
+    """Return microseconds per operation, and milliseconds of the checkpoints.
 
-
-def measure(tasks: int, *, decoded: bool) -> None:
-    print("decoded already (leader)" if decoded else "from bytes (follower)")
+    Args:
+        tasks: How many go through the machine.
+        decoded: Whether the commands come decoded already, as on the leader.
+    """
     bench = Bench(decoded=decoded)
     bench.run(
         [encode_internal(ChangeSettings((("claim_max", 1000), ("queue_depth_threshold", 10**8))))]
@@ -147,13 +147,14 @@ def measure(tasks: int, *, decoded: bool) -> None:
         )
         return sum(bench.run(entry)[1] for entry in in_entries(bodies))
 
-    timed("submit", tasks, submits)
-    timed("claim, per task", tasks, claims)
-    timed("complete", tasks, lambda: completed[0])
+    spent = {"submit": submits(), "claim, per task": claims(), "complete": completed[0]}
     records = sum(count for count, _ in bench.checkpoints)
-    seconds = sum(spent for _, spent in bench.checkpoints)
-    print(f"  {'checkpoint of 2000':<22}{seconds / records * 2000 * 1e3:8.2f} ms")
-    print(f"  {'longest checkpoint':<22}{max(s for _, s in bench.checkpoints) * 1e3:8.2f} ms")
+    seconds = sum(took for _, took in bench.checkpoints)
+    return {
+        **{name: took / tasks * 1e6 for name, took in spent.items()},
+        "checkpoint of 2000": seconds / records * 2000 * 1e3 if records else 0.0,
+        "longest checkpoint": max((took for _, took in bench.checkpoints), default=0.0) * 1e3,
+    }
 
 
 def main() -> None:
@@ -162,7 +163,9 @@ def main() -> None:
     tasks: int = parser.parse_args().tasks
     gc.disable()
     for decoded in (True, False):
-        measure(tasks, decoded=decoded)
+        print("decoded already (leader)" if decoded else "from bytes (follower)")
+        for name, value in measure(tasks, decoded=decoded).items():
+            print(f"  {name:<22}{value:8.2f} {'ms' if 'checkpoint' in name else 'us'}")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ class Evidence:
         exports: One of each node that could give one.
         settings: Of the run. The checkers read, all optional: `nodes`, `retry_max`,
             `lost_max`, `lease_ms` (the cluster's), `drained`, `exports_min`,
-            `claim_within_ms`, `settle_ms`, `gap_max_ms`.
+            `claim_within_ms`, `settle_ms`, `restart_ms`, `silent_max_ms`, `gap_max_ms`,
+            `gap_p99_max_ms`, `room_max_ms`.
         began_ns: Moment that counts as 0 in what is told.
     """
 

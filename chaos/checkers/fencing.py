@@ -1,8 +1,8 @@
 """Fencing tokens grow, and a stale one never wins (S3, S4).
 
-A token belongs to one task and one attempt; the larger attempt has the larger token, and a
-claim that began after another's answer never gets a smaller one. A report or heartbeat that
-began after a later grant was answered is not accepted.
+A token belongs to one task, one attempt and one session, and one claim is granted it. The larger
+attempt has the larger token, and a claim that began after another's answer never gets a smaller
+one. A report or heartbeat that began after a later grant was answered is not accepted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ def check(evidence: Evidence) -> Verdict:
                     f"token {grant.token} is that of attempt {first.attempt} of task {task} "
                     f"({evidence.describe(first.operation)}) and of attempt {grant.attempt} of "
                     f"task {story.task} ({evidence.describe(grant.operation)})"
+                )
+            elif first.operation is not grant.operation:
+                findings.violated(
+                    f"token {grant.token} of task {task} is granted to session {first.session} "
+                    f"({evidence.describe(first.operation)}) and again to session {grant.session} "
+                    f"({evidence.describe(grant.operation)})"
                 )
         if grants:
             _tokens_grow(evidence, findings, story)

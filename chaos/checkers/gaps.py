@@ -1,10 +1,11 @@
 """How long nobody could submit: the longest gap between successful submits.
 
 A gap runs from an answer, or from the first call after it, to the next answer; so idle
-producers make none. It counts for every fault it overlaps. It is a violation only beyond the
+producers make none. It counts for every fault it overlaps. It is a violation beyond the
 bound of the scenario: `gap_max_ms`, a number for all, or a map of kinds of faults to numbers
 with `overall` for the rest. Where a kind of fault was done often, its 99th percentile is judged
-as well: `gap_p99_max_ms`, a map of kinds.
+as well: `gap_p99_max_ms`, a map of kinds. Whatever a scenario says, no gap goes on for longer
+than `silent_max_ms` while no fault is under way or just over.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from typing import Final, NamedTuple
+from typing import Final
 
+from chaos.calm import MS, SILENT_MAX_MS, Gap, Quiet, last_moment, silences
 from chaos.evidence import Evidence, Fault
 from chaos.verdict import Findings, Verdict
 
-_MS: Final = 1_000_000
 _MANY: Final = 20
 """Submits that cannot all fail by bad luck."""
 OFTEN: Final = 50
@@ -26,18 +27,6 @@ OVERALL: Final = "overall"
 _SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 AFTERMATH_MS: Final = 1_000
 """A gap that begins so soon after a fault is the fault's."""
-
-
-class Gap(NamedTuple):
-    """A time in which submits were called and none was acknowledged, nanoseconds."""
-
-    begins: int
-    ends: int
-
-    @property
-    def length_ms(self) -> int:
-        """Length, milliseconds, rounded up."""
-        return -((self.begins - self.ends) // _MS)
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -63,6 +52,7 @@ def check(evidence: Evidence) -> Verdict:
     for gap in gaps:
         if gap.length_ms > bounds[OVERALL] and gap not in excused:
             findings.violated(_explain(evidence, gap, bounds[OVERALL], None))
+    _while_calm(evidence, findings)
     for kind, found in sorted(by_kind.items()):
         lengths = sorted(0 if gap is None else gap.length_ms for gap, _ in found)
         findings.counts[f"{kind}: faults"] = len(lengths)
@@ -85,26 +75,24 @@ def check(evidence: Evidence) -> Verdict:
 def find_gaps(evidence: Evidence) -> list[Gap]:
     """Return the gaps, in order of time; at the end of the run one may be unanswered."""
     submits = [one for one in evidence.history if one.kind == "submit"]
-    if not submits:
-        return []
-    calls = [one.at for one in submits]
     answers = sorted({one.to for one in submits if one.outcome == "ok" and one.to is not None})
-    # An operation that was under way when another was answered is called at that moment, so to say.
-    latest_end = [max(one.to or one.at, one.at) for one in submits]
-    for number in range(1, len(latest_end)):
-        latest_end[number] = max(latest_end[number], latest_end[number - 1])
-    gaps: list[Gap] = []
-    before = calls[0]
-    for answer in [*answers, latest_end[-1]]:
-        begun = bisect_right(calls, before)
-        if begun and latest_end[begun - 1] > before:
-            start = before
-        else:
-            start = calls[begun] if begun < len(calls) else answer
-        if answer > start:
-            gaps.append(Gap(start, answer))
-        before = max(before, answer)
-    return gaps
+    return silences([(one.at, one.at if one.to is None else one.to) for one in submits], answers)
+
+
+def _while_calm(evidence: Evidence, findings: Findings) -> None:
+    """Judge times without an accepted submit that no fault can be the reason of."""
+    submits = [one for one in evidence.history if one.kind == "submit"]
+    answers = sorted({one.to for one in submits if one.outcome == "ok" and one.to is not None})
+    end = last_moment(evidence)
+    gaps = silences([(one.at, end if one.to is None else one.to) for one in submits], answers)
+    bound_ms = float(evidence.settings.get("silent_max_ms", SILENT_MAX_MS))
+    quiet = Quiet(evidence, restarts=True)
+    for gap in gaps:
+        piece = quiet.longest(*gap) if gap.length_ms > bound_ms else Gap(0, 0)
+        if piece.length_ms > bound_ms:
+            findings.violated(
+                f"{_explain(evidence, piece, bound_ms, None)} when nothing is done to the cluster"
+            )
 
 
 def _by_fault(evidence: Evidence, gaps: list[Gap]) -> dict[str, list[tuple[Gap | None, Fault]]]:
@@ -113,7 +101,7 @@ def _by_fault(evidence: Evidence, gaps: list[Gap]) -> dict[str, list[tuple[Gap |
     ends = [gap.ends for gap in gaps]
     begins = [gap.begins for gap in gaps]
     for fault in evidence.faults:
-        over = (fault.at if fault.to is None else fault.to) + AFTERMATH_MS * _MS
+        over = (fault.at if fault.to is None else fault.to) + AFTERMATH_MS * MS
         hit = gaps[bisect_left(ends, fault.at) : bisect_right(begins, over)]
         longest = max(hit, key=lambda gap: gap.ends - gap.begins, default=None)
         by_kind[fault.kind].append((longest, fault))

@@ -109,10 +109,11 @@ def submit(step: Step, seen: Seen, policy: Policy) -> Seen | None:
 
 
 def grant(step: Step, seen: Seen, _policy: Policy) -> Seen | None:
-    """A claim takes a pending task; repeated, it gets the same lease while it lives."""
+    """A claim takes a pending task.
+
+    Repetitions are of one claim, which is one step; another one gets no lease that is taken.
+    """
     state, token, attempt, failures, lost, _, content, result, _ = seen
-    if state == "in_progress" and token == step.token:
-        return seen if attempt == step.told else None
     if state != "pending" or step.token <= token or attempt + 1 != step.told:
         return None
     return Seen("in_progress", step.token, step.told, failures, lost, -1, content, result, None)

@@ -14,14 +14,13 @@ violation: nothing is known then.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from chaos.checkers import lifecycle
-from chaos.checkers.lifecycle import ABSENT, UNTOLD, Play, Policy, Seen, Step, reachable
+from chaos.checkers.lifecycle import ABSENT, Policy, Seen, Step, reachable
+from chaos.checkers.steps import policy_of, steps_of
 from chaos.evidence import Evidence
-from chaos.history import Operation
 from chaos.stories import Story
 from chaos.verdict import Findings, Verdict
 
@@ -29,19 +28,6 @@ MOVES_MAX: Final = 200_000
 _BEGINS: Final = itemgetter(1)
 _ENDS: Final = itemgetter(2)
 _SHOWN_MAX: Final = 40
-_REFUSALS: Final = frozenset({"QUEUE_FULL", "DISK_FULL", "TOO_OLD", "TOO_NEW"})
-"""What is never said of an id that is known."""
-_TELLING: Final = frozenset({"LEASE_LOST", "NOT_FOUND", "NOT_CANCELLABLE"})
-"""What says something of the task; other refusals speak of the cluster or the caller."""
-_PLAYS: Final = {
-    "complete": lifecycle.complete,
-    "fail": lifecycle.fail,
-    "release": lifecycle.release,
-    "extend": lifecycle.hold,
-    "progress": lifecycle.progress,
-    "cancel": lifecycle.cancel,
-}
-_NO_EFFECT: Final = frozenset({"extend", "get"})
 
 
 class Search(NamedTuple):
@@ -160,7 +146,7 @@ def _nexts(
 def check(evidence: Evidence) -> Verdict:
     """Judge a run."""
     findings = Findings("linearizable")
-    doubtful = _doubtful_claims(evidence)
+    doubtful = doubtful_claims(evidence)
     moves_max = 0
     for story in evidence.stories.values():
         steps = list(steps_of(story))
@@ -173,10 +159,7 @@ def check(evidence: Evidence) -> Verdict:
         result = search(steps, policy)
         moves_max = max(moves_max, result.moves)
         if not result.found:
-            ends = max((step.ends for step in steps if not step.optional), default=0)
-            queue = _queue_of(story)
-            ghosts = any(at < ends and queue in queues for at, queues in doubtful)
-            loose = policy._replace(ghosts=ghosts, leavers=True)
+            loose = loosened(policy, story, steps, doubtful)
             again = search(steps, loose)
             moves_max = max(moves_max, again.moves)
             if again.found:
@@ -194,7 +177,20 @@ def _queue_of(story: Story) -> str:
     return ""
 
 
-def _doubtful_claims(evidence: Evidence) -> list[tuple[int, frozenset[str]]]:
+def loosened(
+    policy: Policy,
+    story: Story,
+    steps: Sequence[Step],
+    doubtful: Sequence[tuple[int, frozenset[str]]],
+) -> Policy:
+    """Return a policy that reckons with claims nobody heard of, and sessions that were closed."""
+    ends = max((step.ends for step in steps if not step.optional), default=0)
+    queue = _queue_of(story)
+    ghosts = any(at < ends and queue in queues for at, queues in doubtful)
+    return policy._replace(ghosts=ghosts, leavers=True)
+
+
+def doubtful_claims(evidence: Evidence) -> list[tuple[int, frozenset[str]]]:
     """Return (begin, queues) of claims that may have leased tasks nobody heard of.
 
     That is one without an answer; one that was refused, perhaps when it was repeated; and
@@ -208,100 +204,6 @@ def _doubtful_claims(evidence: Evidence) -> list[tuple[int, frozenset[str]]]:
         if one.kind == "claim"
         and (one.outcome != "ok" or one.to is None or one.to - one.at > shortest_ns)
     ]
-
-
-def policy_of(story: Story, evidence: Evidence) -> Policy:
-    """Return what bounds the life of a task, from its first submit and the settings."""
-    options: dict[str, Any] = {}
-    for submit in story.submits:
-        options = submit.arguments
-        break
-    settings = evidence.settings
-    attempts = [grant.attempt for grant in story.grants]
-    attempts += [int(told.get("attempt", 0)) for told in _answers(story.reads)]
-    return Policy(
-        delayed=bool(options.get("delay_ms")),
-        retry_max=options.get("retry_max", settings.get("retry_max", 5)),
-        lost_max=options.get("lost_max", settings.get("lost_max", 3)),
-        attempts_max=max(attempts, default=0) + 1,
-        ghosts=False,
-        leavers=False,
-    )
-
-
-def _answers(reads: list[Operation]) -> Iterator[dict[str, Any]]:
-    return (read.value for read in reads if read.outcome == "ok")
-
-
-def steps_of(story: Story) -> Iterator[Step]:
-    """Give what happened to a task, as the search plays it; in no order."""
-    contents: dict[object, int] = {}
-    for submit in story.submits:
-        asked = submit.arguments
-        content = contents.setdefault(
-            tuple(asked.get(name) for name in ("queue", "priority", "delay_ms", "payload")),
-            len(contents) + 1,
-        )
-        code = submit.code
-        if code in _REFUSALS or code == "CONFLICT" or not code:
-            told = "REFUSED" if code in _REFUSALS else code
-            yield _step(submit, lifecycle.submit, told, content)
-    for grant in story.grants:
-        claim = grant.operation
-        ends = claim.to or math.inf
-        yield Step(lifecycle.grant, claim.at, ends, False, grant.token, grant.attempt, None, claim)
-    for report in (*story.reports, *story.cancels):
-        step = _reported(report)
-        if step is not None:
-            yield step
-    for beat, token in story.beats:
-        yield Step(lifecycle.hold, beat.at, beat.to or math.inf, False, token, "", None, beat)
-    for read in story.reads:
-        if read.outcome == "ok":
-            yield _step(read, lifecycle.read, _told(read.value))
-        elif read.code == "NOT_FOUND":
-            yield _step(read, lifecycle.read, None)
-
-
-def _reported(report: Operation) -> Step | None:
-    """Return the step of a report or cancellation; None if its answer says nothing of the task."""
-    kind, code, asked = report.kind, report.code, report.arguments
-    if code and code not in _TELLING:
-        return None
-    if report.outcome == "unknown" and kind in _NO_EFFECT:
-        return None
-    told = code
-    if report.outcome == "ok" and kind in {"complete", "fail"}:
-        told = report.value["state"]
-    argument: object = None
-    if kind == "complete":
-        argument = asked.get("result")
-    elif kind == "fail":
-        argument = 1 if asked.get("retry", True) else 2
-    elif kind == "progress":
-        argument = asked.get("permille")
-    return _step(report, _PLAYS[kind], told, argument, asked.get("token", 0))
-
-
-def _step(
-    operation: Operation, play: Play, told: object, asked: object = None, token: int = 0
-) -> Step:
-    ends = operation.to
-    if ends is None or operation.outcome == "unknown":
-        return Step(play, operation.at, math.inf, True, token, told, asked, operation)
-    return Step(play, operation.at, ends, False, token, told, asked, operation)
-
-
-def _told(value: dict[str, Any]) -> tuple[Any, ...]:
-    get = value.get
-    return (
-        value["state"],
-        get("attempt", UNTOLD),
-        get("failures", UNTOLD),
-        get("lost", UNTOLD),
-        get("result", UNTOLD),
-        get("progress", UNTOLD),
-    )
 
 
 def _explain(evidence: Evidence, story: Story, steps: list[Step], result: Search) -> str:

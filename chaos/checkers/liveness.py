@@ -2,30 +2,34 @@
 
 Judged by the samples of the leader while a majority follows it and no fault is under way or
 just over: if every sample shows claimable tasks, and at each of them a claim is waiting that
-would take them, then some claim is granted within a second.
+would take them, then some claim is granted within a second. A claim waits whatever comes of it.
+
+While no fault is under way or just over, moreover, somebody leads, and claims are answered, if
+only with nothing: neither is missing for longer than `silent_max_ms`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
+from chaos.calm import MS, SILENT_MAX_MS, Quiet, last_moment, silences
 from chaos.evidence import Evidence, Sample
 from chaos.history import Operation
 from chaos.verdict import Findings, Verdict
 
 WITHIN_MS: Final = 1_000
-SETTLE_MS: Final = 5_000
-"""How long after a fault nothing is expected yet."""
+PATIENCE_MS: Final = 4_000
+"""How long a claim that nobody knows the end of is taken to wait beyond what it asked for."""
 _FRESH_NS: Final = 1_000_000_000
-_MS: Final = 1_000_000
 
 
 def check(evidence: Evidence) -> Verdict:
     """Judge a run."""
     findings = Findings("liveness")
-    within_ns = int(evidence.settings.get("claim_within_ms", WITHIN_MS)) * _MS
+    within_ns = int(evidence.settings.get("claim_within_ms", WITHIN_MS)) * MS
     quiet = Quiet(evidence)
     claims = Claims(evidence)
     since: int | None = None
@@ -41,7 +45,7 @@ def check(evidence: Evidence) -> Verdict:
             and sample.at - before.at < _FRESH_NS
         )
         if calm and follows and before is not None:
-            findings.counts["milliseconds judged"] += (sample.at - before.at) // _MS
+            findings.counts["milliseconds judged"] += (sample.at - before.at) // MS
         before = sample
         waiting = claims.waiting(sample) if calm and sample.ready else None
         if waiting is None:
@@ -62,38 +66,67 @@ def check(evidence: Evidence) -> Verdict:
     findings.counts["samples"] = len(evidence.samples)
     if findings.counts["samples"] == 0:
         findings.violated("there are no samples to judge by")
+    settled = Quiet(evidence, restarts=True)
+    _answered(evidence, findings, settled)
+    _led(evidence, findings, settled)
     return findings.verdict()
 
 
-class Quiet:
-    """Tells when nothing is done to the cluster, and has not been for a while."""
+def _answered(evidence: Evidence, findings: Findings, quiet: Quiet) -> None:
+    """Judge times in which no claim is answered, though the wait that it asked for is over."""
+    bound_ms = int(evidence.settings.get("silent_max_ms", SILENT_MAX_MS))
+    claims = [one for one in evidence.history if one.kind == "claim"]
+    end = last_moment(evidence)
+    spans = sorted(_wanted(one, end) for one in claims)
+    answers = sorted(one.to for one in claims if one.outcome == "ok" and one.to is not None)
+    for gap in silences(spans, answers):
+        piece = quiet.longest(*gap)
+        if piece.length_ms > bound_ms:
+            kept_waiting = next(one for one in claims if _wanted(one, end)[1] >= gap.begins)
+            findings.violated(
+                f"no claim was answered for {piece.length_ms} ms, from "
+                f"{evidence.second(piece.begins)} to {evidence.second(piece.ends)}, when nothing "
+                f"is done to the cluster; for example {evidence.describe(kept_waiting)}"
+            )
 
-    def __init__(self, evidence: Evidence) -> None:
-        settle_ns = int(evidence.settings.get("settle_ms", SETTLE_MS)) * _MS
-        self._begins: list[int] = []
-        self._ends: list[int] = []
-        for fault in evidence.faults:
-            end = (fault.at if fault.to is None else fault.to) + settle_ns
-            self._begins.append(fault.at)
-            self._ends.append(max(end, self._ends[-1]) if self._ends else end)
 
-    def at(self, moment: int) -> bool:
-        """Tell whether a moment is quiet."""
-        number = bisect_right(self._begins, moment)
-        return number == 0 or self._ends[number - 1] < moment
+def _wanted(claim: Operation, end: int) -> tuple[int, int]:
+    """Return from when to when a claim wanted an answer; `end` is that of the record."""
+    due = claim.at + int(claim.arguments.get("wait_ms", 0)) * MS
+    until = end if claim.to is None else claim.to
+    return min(due, until), until
+
+
+def _led(evidence: Evidence, findings: Findings, quiet: Quiet) -> None:
+    """Judge times in which samples show no leader that a majority follows."""
+    bound_ms = int(evidence.settings.get("silent_max_ms", SILENT_MAX_MS))
+    samples = evidence.samples
+    if not samples:
+        return
+    led = [sample.at for sample, has_quorum in leaders(samples, evidence.nodes) if has_quorum]
+    moments = [samples[0].at, *led, samples[-1].at]
+    for before, after in pairwise(moments):
+        piece = quiet.longest(before, after)
+        if piece.length_ms > bound_ms and any(before < one.at < after for one in samples):
+            findings.violated(
+                f"no node leads a majority for {piece.length_ms} ms, from "
+                f"{evidence.second(piece.begins)} to {evidence.second(piece.ends)}, when nothing "
+                "is done to the cluster"
+            )
 
 
 class Claims:
-    """Claims that were answered, by time."""
+    """Claims by time, however they ended."""
 
     def __init__(self, evidence: Evidence) -> None:
         submits = (one for one in evidence.history if one.kind == "submit")
         self._queues = frozenset(one.arguments.get("queue", "") for one in submits)
-        self._claims = [
-            one for one in evidence.history if one.kind == "claim" and one.outcome == "ok"
-        ]
-        answers = (one.to for one in self._claims if one.to is not None and one.value["grants"])
-        self._granted = sorted(answers)
+        self._claims = [one for one in evidence.history if one.kind == "claim"]
+        self._granted = sorted(
+            one.to
+            for one in self._claims
+            if one.outcome == "ok" and one.to is not None and one.value["grants"]
+        )
         self._next = 0
         self._open: list[Operation] = []
 
@@ -106,7 +139,7 @@ class Claims:
         while self._next < len(self._claims) and self._claims[self._next].at <= moment:
             self._open.append(self._claims[self._next])
             self._next += 1
-        self._open = [one for one in self._open if one.to is not None and one.to >= moment]
+        self._open = [one for one in self._open if _waits_until(one) >= moment]
         for claim in self._open:
             asked = claim.arguments.get("queues", ())
             if isinstance(sample.ready, int):
@@ -121,6 +154,12 @@ class Claims:
         """Return when a claim was last answered with tasks, up to a moment."""
         number = bisect_right(self._granted, moment)
         return self._granted[number - 1] if number else float("-inf")
+
+
+def _waits_until(claim: Operation) -> int:
+    if claim.to is not None:
+        return claim.to
+    return claim.at + (int(claim.arguments.get("wait_ms", 0)) + PATIENCE_MS) * MS
 
 
 def leaders(samples: Sequence[Sample], nodes: int) -> Iterator[tuple[Sample, bool]]:

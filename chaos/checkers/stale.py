@@ -2,17 +2,17 @@
 
 A stale read names the log index it is the state of. Within one client the index never goes
 back from one read to the next. What it tells fits its index: a task accepted up to there is
-in it, one accepted later is not, and its attempts are those claimed up to there.
+in it, one accepted later is not, and its attempts are those claimed up to there. State, counts
+and result are those that the task had at that entry: some order of all that was told of the task
+explains them (`stale_states`). A list is judged by `lists`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
+from chaos.checkers import lists, stale_states
 from chaos.evidence import Evidence
 from chaos.history import Operation
 from chaos.stories import POSITION_BITS, Story
@@ -36,7 +36,8 @@ def check(evidence: Evidence) -> Verdict:
             if read.outcome == "ok":
                 findings.counts["stale reads"] += 1
                 _fits_its_index(evidence, findings, story, read)
-    _lists(evidence, findings)
+    stale_states.judge(evidence, findings)
+    lists.judge(evidence, findings)
     return findings.verdict()
 
 
@@ -78,55 +79,3 @@ def _fits_its_index(evidence: Evidence, findings: Findings, story: Story, read: 
             f"task {story.task}: a state of entry {applied} does not fit, for {wrong}: "
             + evidence.describe(read)
         )
-
-
-def _lists(evidence: Evidence, findings: Findings) -> None:
-    """A page holds none from later than it says, and of where it looked none is left out."""
-    accepted_at = {
-        task: int(accepted.value["index"])
-        for task, story in evidence.stories.items()
-        if (accepted := story.accepted()) is not None
-    }
-    in_order = sorted(accepted_at)
-    for operation in evidence.history:
-        if operation.kind != "list" or operation.outcome != "ok":
-            continue
-        findings.counts["lists"] += 1
-        _is_a_piece(evidence, findings, operation, in_order=in_order, accepted_at=accepted_at)
-        for task in operation.value["tasks"]:
-            story = evidence.stories.get(task)
-            accepted = None if story is None else story.accepted()
-            if story is None or not story.submits:
-                wrong = "which nobody submitted"
-            elif accepted and accepted.value["index"] > operation.value["applied"]:
-                wrong = f"which was accepted at entry {accepted.value['index']}"
-            else:
-                continue
-            findings.violated(f"task {task}, {wrong}, is in {evidence.describe(operation)}")
-
-
-def _is_a_piece(
-    evidence: Evidence,
-    findings: Findings,
-    operation: Operation,
-    *,
-    in_order: list[str],
-    accepted_at: Mapping[str, int],
-) -> None:
-    """Hold a page against all tasks between where it begins and where it ends."""
-    tasks: list[str] = operation.value["tasks"]
-    after: str = operation.arguments.get("after", "")
-    if any(one >= other for one, other in pairwise([after, *tasks])):
-        findings.violated(f"not in order behind {after!r}: {evidence.describe(operation)}")
-    limit = operation.arguments.get("limit")
-    if limit is not None and len(tasks) > limit:
-        findings.violated(f"{len(tasks)} tasks, of {limit}: {evidence.describe(operation)}")
-    until = operation.value.get("until") or (tasks[-1] if tasks else after)
-    first, end = bisect_right(in_order, after), bisect_right(in_order, until)
-    listed = set(tasks)
-    for task in in_order[first:end]:
-        if task not in listed and accepted_at[task] <= operation.value["applied"]:
-            findings.violated(
-                f"task {task}, which was accepted at entry {accepted_at[task]}, is missing in "
-                + evidence.describe(operation)
-            )

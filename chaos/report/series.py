@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chaos.checkers.gaps import Gap, find_gaps
+from chaos.calm import Gap
+from chaos.checkers.gaps import find_gaps
 from chaos.evidence import Evidence
 from chaos.stories import FINAL
 

@@ -212,6 +212,7 @@ class LegalWorld:
             "retry_max": self.queue.retry_max,
             "lost_max": self.queue.lost_max,
             "settle_ms": 20,
+            "restart_ms": 60,
             "gap_max_ms": 5_000,
         }
         return Evidence(self.history, self.faults, self.samples, exports, settings, ORIGIN_NS)
@@ -307,12 +308,15 @@ class Reader:
             asked = {"consistency": "stale"}
             world.call(self.who, "get", task, asked, lambda: self._stale(task), self._next)
         else:
-            world.call(
-                self.who, "list", "", {}, lambda: queue.list_tasks(self._index()), self._next
-            )
+            after, limit = rng.choice(["", task]), rng.randint(1, 4)
+            page = {"after": after, "limit": limit}
+            world.call(self.who, "list", "", page, lambda: self._list(after, limit), self._next)
 
     def _index(self) -> int:
         return self.world.rng.randint(self.seen, self.world.queue.index)
+
+    def _list(self, after: str, limit: int) -> Answer:
+        return self.world.queue.list_tasks(self._index(), after=after, limit=limit)
 
     def _stale(self, task: str) -> Answer:
         return self.world.queue.get_stale(task, self._index())

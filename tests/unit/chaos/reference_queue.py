@@ -217,10 +217,16 @@ class ReferenceQueue:
         past = [] if task is None else [told for at, told in task.past if at <= applied]
         return "ok", {**(past[-1] if past else {"state": None}), "applied": applied}
 
-    def list_tasks(self, applied: int) -> Answer:
-        known = sorted(self.tasks.values(), key=lambda one: one.task)
-        old = [one for one in known if one.place >> POSITION_BITS <= applied]
-        return "ok", {"tasks": [task.task for task in old], "applied": applied}
+    def list_tasks(self, applied: int, *, after: str = "", limit: int = 1_000) -> Answer:
+        """Look at some tasks behind `after`; a page may be short, and go on all the same."""
+        known = sorted(
+            one.task
+            for one in self.tasks.values()
+            if one.place >> POSITION_BITS <= applied and one.task > after
+        )
+        page = known[: min(limit, self.rng.randint(1, 4))]
+        until = page[-1] if page and len(page) < len(known) else None
+        return "ok", {"tasks": page, "applied": applied, "until": until}
 
     # -- sessions and leases
 

@@ -228,7 +228,53 @@ def test_nodes_that_agree_or_cannot_be_compared_are_fine() -> None:
     record = Record(exports_min=2)
     ahead = export(3, applied=60, digest="later")
     assert verdict("agreement", record, exports=[export(1), export(2), ahead]).ok
-    still = [export(1, state="pending"), export(2, applied=60, state="in_progress")]
-    assert verdict("agreement", record, exports=still).ok
+    still = [export(node, applied=60, state="in_progress") for node in (2, 3)]
+    assert verdict("agreement", record, exports=[export(1, state="pending"), *still]).ok
     tails = [export(1, applied=40), export(2, applied=40, crc=8)]
     assert verdict("agreement", record, exports=tails).ok
+
+
+def bare(node: int, applied: int, digest: str = "d") -> Export:
+    """What a node says that tells nothing but its digest."""
+    return Export(node, applied, digest, applied, {}, {}, whole=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "exports", "compared", "needed"),
+    [
+        ({"exports_min": 2}, [bare(1, 50), bare(2, 60)], 1, 2),
+        ({"nodes": 3, "exports_min": 3}, [bare(1, 50), bare(2, 50), bare(3, 60)], 2, 3),
+        ({"nodes": 5, "exports_min": 2}, [bare(n, 50 + n // 3) for n in range(1, 6)], 3, 3),
+        ({"nodes": 5, "exports_min": 2}, [bare(n, 50 + n // 2) for n in range(1, 6)], 2, 3),
+        ({"exports_min": 2}, [export(1, state="pending"), export(2, applied=60)], 1, 2),
+        ({"exports_min": 3}, [bare(1, 50), export(2), export(3, applied=60)], 3, 3),
+    ],
+    ids=["no entry", "one apart", "a majority", "pairs only", "nothing ended", "by way of tasks"],
+)
+def test_agreement_takes_something_to_compare(
+    settings: dict[str, Any], exports: list[Export], compared: int, needed: int
+) -> None:
+    found = verdict("agreement", Record(**settings), exports=exports)
+    assert (found.counts["nodes compared"], found.counts["nodes needed"]) == (compared, needed)
+    assert found.ok is (compared >= needed)
+    if not found.ok:
+        assert f"the states of {compared} nodes can be compared, and" in found.violations[0]
+
+
+def test_two_of_five_nodes_are_too_few_whatever_a_run_asks_for() -> None:
+    record = Record(nodes=5, exports_min=2)
+    found = verdict("agreement", record, exports=[export(1), export(2)])
+    assert found.violations == ["2 nodes have exported their state; 3 are needed"]
+
+
+def test_what_differs_is_told_of_nodes_that_are_enough() -> None:
+    record = Record(nodes=3)
+    exports = [bare(1, 50), bare(2, 50), bare(3, 50, "e")]
+    assert len(verdict("agreement", record, exports=exports).violations) == 2
+
+
+def test_unless_a_run_says_otherwise_all_nodes_are_needed() -> None:
+    record = Record(nodes=3)
+    del record.settings["exports_min"]
+    found = verdict("agreement", record, exports=[export(1), export(2)])
+    assert found.violations == ["2 nodes have exported their state; 3 are needed"]

@@ -121,6 +121,18 @@ def granted_backwards(record: Record) -> None:
     record.claim("t1", (1_040, 1_050), 9, place=token(5))
 
 
+def lease_of_two_sessions(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5), session=1)
+    record.claim("t1", (1_040, 1_050), 9, place=token(5), session=2, who="w2")
+
+
+def lease_of_two_claims(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5))
+    record.claim("t1", (1_040, 1_050), 9, place=token(5))
+
+
 def stale_report(record: Record) -> None:
     old = record.claim("t1", (1_020, 1_030), 9, place=token(5))
     record.claim("t1", (3_020, 3_030), 12, place=token(5), attempt=2)
@@ -131,6 +143,37 @@ def stale_heartbeat(record: Record) -> None:
     old = record.claim("t1", (1_020, 1_030), 9, place=token(5))
     record.claim("t1", (3_020, 3_030), 12, place=token(5), attempt=2)
     record.note("heartbeat", "", (3_050, 3_060), {"lost": []}, session=1, tokens=[old])
+
+
+# -- grants
+
+
+def another_queue(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5), queue="b")
+
+
+def a_queue_nobody_asked_for(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5))
+    record.operations[-1].arguments["queues"] = ["b", "c"]
+
+
+def more_than_asked_for(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.submit("t2", 1_000, 1_010, 6)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5))
+    [told] = record.operations[-1].value["grants"]
+    more = {**told, "task": "t2", "token": token(9, 1), "place": token(6)}
+    record.operations[-1].value = {"grants": [told, more]}
+
+
+def granted_twice_at_once(record: Record) -> None:
+    record.submit("t1", 1_000, 1_010, 5)
+    record.claim("t1", (1_020, 1_030), 9, place=token(5))
+    [told] = record.operations[-1].value["grants"]
+    record.operations[-1].value = {"grants": [told, {**told, "token": token(9, 1)}]}
+    record.operations[-1].arguments["count"] = 2
 
 
 # -- idempotent
@@ -237,6 +280,10 @@ def an_attempt_too_many(record: Record) -> None:
         *(("fencing", bad) for bad in (smaller_token, same_attempt_twice, token_of_two_tasks)),
         *(("fencing", bad) for bad in (token_before_the_task, granted_backwards)),
         *(("fencing", bad) for bad in (stale_report, stale_heartbeat)),
+        *(("fencing", bad) for bad in (lease_of_two_sessions, lease_of_two_claims)),
+        *(("linearizable", bad) for bad in (lease_of_two_sessions, lease_of_two_claims)),
+        *(("grants", bad) for bad in (another_queue, a_queue_nobody_asked_for)),
+        *(("grants", bad) for bad in (more_than_asked_for, granted_twice_at_once)),
         *(("idempotent", bad) for bad in (two_entries, two_contents, conflict_with_itself)),
         *(("idempotent", bad) for bad in (two_places, place_in_another_entry)),
         *(("linearizable", bad) for bad in (read_before_its_submit, not_found_after_its_submit)),
@@ -266,6 +313,15 @@ def test_a_task_that_one_node_lacks_is_lost() -> None:
     life(record)
     found = verdict("durable", record, exports=[exported(1, t1="completed"), exported(2)])
     assert "task t1 is lost on node 2" in found.violations[0]
+
+
+def test_a_node_that_had_not_come_so_far_says_nothing_of_a_task() -> None:
+    record = Record()
+    record.submit("t1", 1_000, 1_010, 5)
+    found = verdict("durable", record, exports=[exported(1, applied=4), exported(2, applied=3)])
+    assert "t1: nobody has asked for it at the end, and no node has told" in found.violations[0]
+    there = [exported(1, applied=4), exported(2, t1="completed")]
+    assert verdict("durable", record, exports=there).ok
 
 
 def test_a_task_that_only_a_node_knows_was_invented() -> None:

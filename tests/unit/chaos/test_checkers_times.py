@@ -203,6 +203,61 @@ def test_a_stale_read_that_does_not_fit_its_index_is_told(
     assert f"a state of entry {applied} does not fit, for {told}: #3 r get" in found.violations[0]
 
 
+def ended() -> Record:
+    """A task of entry 5 that is claimed at 8 and completed between 9 and 12, which are others."""
+    record = Record()
+    record.submit("t1", 0, 10, 5)
+    held = record.claim("t1", (20, 30), 8, place=token(5))
+    record.complete("t1", 40, 50, held, result="aa")
+    record.submit("t2", 60, 70, 12)
+    record.submit("t3", 31, 35, 9)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("applied", "value"),
+    [
+        (12, {"state": "dead_letter", "attempt": 1}),
+        (12, {"state": "completed", "attempt": 1, "result": "bb"}),
+        (12, {"state": "cancelled", "attempt": 1}),
+        (12, {"state": "in_progress", "attempt": 1}),
+        (8, {"state": "completed", "attempt": 1, "result": "aa"}),
+        (8, {"state": "pending", "attempt": 1, "failures": 1}),
+        (5, {"state": "pending", "attempt": 0, "lost": 1}),
+        (5, {"state": "completed", "attempt": 0, "result": "aa"}),
+        (12, {"state": "completed", "attempt": 1, "result": "aa", "failures": 2}),
+    ],
+)
+def test_a_stale_read_of_what_the_task_never_was_there_is_told(
+    applied: int, value: dict[str, Any]
+) -> None:
+    record = ended()
+    stale(record, 100, applied, **value)
+    found = verdict("stale", record)
+    assert f"a state of entry {applied} is none that it had then" in found.violations[0]
+    assert "which does not explain #6 r get" in found.violations[0]
+
+
+@pytest.mark.parametrize(
+    ("applied", "value"),
+    [
+        (12, {"state": "completed", "attempt": 1, "result": "aa", "failures": 0, "lost": 0}),
+        (9, {"state": "completed", "attempt": 1, "result": "aa"}),
+        (9, {"state": "in_progress", "attempt": 1}),
+        (7, {"state": "pending", "attempt": 0, "result": None}),
+        (4, {"state": None}),
+    ],
+)
+def test_a_stale_read_of_what_the_task_was_there_is_fine(
+    applied: int, value: dict[str, Any]
+) -> None:
+    record = ended()
+    stale(record, 100, applied, **value)
+    found = verdict("stale", record)
+    assert found.violations == []
+    assert found.counts["tasks with stale reads"] == 1
+
+
 def test_a_client_that_is_taken_back_is_told() -> None:
     record = Record()
     stale(record, 100, 9, state=None)
@@ -234,7 +289,8 @@ def listed(tasks: list[str], **told: Any) -> list[str]:
 
 def test_a_page_that_is_a_piece_of_the_list_is_fine() -> None:
     assert listed(["t2", "t3", "t5"]) == []
-    assert listed(["t2", "t3"]) == []
+    assert listed(["t2", "t3"], until="t3") == []
+    assert listed(["t2"], until="t2x") == []
     assert listed([], until="t1x") == []
     assert listed(["t2", "t3", "t5"], until="t7") == []
 
@@ -244,6 +300,10 @@ def test_a_page_that_is_a_piece_of_the_list_is_fine() -> None:
     [
         (["t2", "t5"], {}, "task t3, which was accepted at entry 7, is missing in"),
         (["t2"], {"until": "t3"}, "task t3, which was accepted at entry 7, is missing in"),
+        (["t2", "t3"], {}, "task t5, which was accepted at entry 9, is missing in"),
+        ([], {}, "task t2, which was accepted at entry 6, is missing in"),
+        (["t2", "t3"], {"until": "t2"}, "it goes on behind t2, before its own end"),
+        ([], {"until": "t0"}, "it goes on behind t0, before its own end"),
         (["t3", "t2"], {}, "not in order behind 't1'"),
         (["t2", "t2", "t3"], {}, "not in order"),
         (["t1", "t2", "t3"], {}, "not in order"),

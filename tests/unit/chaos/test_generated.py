@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -139,6 +140,111 @@ def read_the_past(evidence: Evidence, rng: Random) -> bool:
     return False
 
 
+def lease_to_two(evidence: Evidence, rng: Random) -> bool:
+    """A lease is granted once more, to the session of somebody else."""
+    for story in evidence.stories.values():
+        for grant in story.grants:
+            again = _copy(grant.operation, at=(grant.operation.to or 0) + 1_000)
+            again.arguments["session"] = grant.session + 1
+            [told] = [one for one in grant.operation.value["grants"] if one["token"] == grant.token]
+            again.value = {"grants": [told]}
+            return _add(evidence, again)
+    return False
+
+
+def grant_of_another_line(evidence: Evidence, rng: Random) -> bool:
+    """A claim gets a task of a queue it did not ask for."""
+    claims = [one for one in evidence.history if one.kind == "claim" and one.outcome == "ok"]
+    claims = [one for one in claims if one.value["grants"]]
+    if not claims:
+        return False
+    claim = rng.choice(claims)
+    claim.arguments["queues"] = [{"a": "b", "b": "a"}[claim.value["grants"][0]["queue"]]]
+    return True
+
+
+def stale_of_another_end(evidence: Evidence, rng: Random) -> bool:
+    """A node that lags tells of an end the task never had."""
+    return _read_old(evidence, state="dead_letter")
+
+
+def stale_with_another_result(evidence: Evidence, rng: Random) -> bool:
+    """A node that lags has another result."""
+    return _read_old(evidence, result="another")
+
+
+def _read_old(evidence: Evidence, **wrong: str) -> bool:
+    """Add a stale read of a task that is completed, with something wrong in it."""
+    for story in evidence.stories.values():
+        final = story.final()
+        if final is not None and final.outcome == "ok" and final.value["state"] == "completed":
+            read = _copy(final, at=evidence.history[-1].at + 1_000)
+            read.who, read.arguments = "r9", {"consistency": "stale"}
+            read.value = {**final.value, "applied": evidence.exports[0].applied, **wrong}
+            return _add(evidence, read)
+    return False
+
+
+def cut_a_list(evidence: Evidence, rng: Random) -> bool:
+    """A page that is the last lacks its last task, which was there."""
+    for page in evidence.history:
+        if page.kind != "list" or page.outcome != "ok" or page.value["until"] is not None:
+            continue
+        told = page.value["tasks"]
+        accepted = evidence.stories[told[-1]].accepted() if told else None
+        if accepted is not None:
+            page.value = {**page.value, "tasks": told[:-1]}
+            return True
+    return False
+
+
+def lead_twice(evidence: Evidence, rng: Random) -> bool:
+    """A second node leads in the same term."""
+    led = next(one for one in evidence.samples if one.role == "leader")
+    other = next(one for one in evidence.samples if one.node != led.node and one.at >= led.at)
+    other.role, other.term = "leader", led.term
+    return True
+
+
+def go_back(evidence: Evidence, rng: Random) -> bool:
+    """A node forgets what it has applied while it runs."""
+    mine = [one for one in evidence.samples if one.node == 3]
+    mine[-1].applied = mine[-2].applied - 1
+    return not any(fault.to is None or fault.to > mine[-2].at for fault in evidence.faults)
+
+
+def grant_at_once(evidence: Evidence, rng: Random) -> bool:
+    """A delay of minutes is not kept."""
+    for story in evidence.stories.values():
+        if story.grants and story.accepted() is not None:
+            for submit in story.submits:
+                submit.arguments["delay_ms"] = 300_000
+            return True
+    return False
+
+
+def tell_the_past(evidence: Evidence, rng: Random) -> bool:
+    """Of a task nobody asks at the end, and the nodes told their tasks before it was there."""
+    story = next((one for one in evidence.stories.values() if one.accepted()), None)
+    accepted = None if story is None else story.accepted()
+    if story is None or accepted is None:
+        return False
+    evidence.history = [one for one in evidence.history if one is not story.final()]
+    evidence.exports = [
+        replace(one, applied=accepted.value["index"] - 1, tasks={}) for one in evidence.exports
+    ]
+    return True
+
+
+def compare_nothing(evidence: Evidence, rng: Random) -> bool:
+    """Each node tells the digest of another entry, and no task."""
+    evidence.exports = [
+        replace(one, whole=False, tasks={}, digest_index=one.digest_index - one.node)
+        for one in evidence.exports
+    ]
+    return True
+
+
 def _copy(operation: Operation, *, at: int) -> Operation:
     return Operation(
         0,
@@ -169,6 +275,16 @@ def _add(evidence: Evidence, operation: Operation) -> bool:
         (shrink_a_token, {"fencing"}),
         (differ, {"agreement"}),
         (read_the_past, {"linearizable"}),
+        (lease_to_two, {"fencing", "linearizable"}),
+        (grant_of_another_line, {"grants"}),
+        (stale_of_another_end, {"stale"}),
+        (stale_with_another_result, {"stale"}),
+        (cut_a_list, {"stale"}),
+        (lead_twice, {"samples"}),
+        (go_back, {"samples"}),
+        (grant_at_once, {"delay"}),
+        (tell_the_past, {"durable"}),
+        (compare_nothing, {"agreement"}),
     ],
 )
 def test_a_legal_history_that_is_tampered_with_is_noticed(

@@ -1,0 +1,1 @@
+"""From samples to verdicts: pure arithmetic, nothing is measured here."""
