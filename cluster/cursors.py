@@ -22,8 +22,8 @@ class RawIterator(Protocol):
     def status(self) -> None:
         """Raise when it stopped because a block could not be read."""
 
-    def seek_to_first(self) -> None:
-        """Stand on the first record."""
+    def seek(self, key: bytes) -> None:
+        """Stand on the first record with this key or a larger one."""
 
     def key(self) -> bytes:
         """The key it stands on."""
@@ -35,7 +35,7 @@ class RawIterator(Protocol):
         """Go to the next record."""
 
 
-def _failure(raw: RawIterator) -> Exception | None:
+def failure(raw: RawIterator) -> Exception | None:
     """Tell the end of the records (None) from a block that could not be read.
 
     The error is returned and not raised: a traceback would keep the iterator, and with it
@@ -71,10 +71,10 @@ class Cursor:
             record = raw.key(), raw.value()
             raw.next()
             return record
-        failure = _failure(raw)
+        found = failure(raw)
         raw = self._raw = None
-        if failure is not None:
-            raise self._condition.unreadable(failure)
+        if found is not None:
+            raise self._condition.unreadable(found)
         raise StopIteration
 
     def close(self) -> None:
@@ -90,15 +90,13 @@ class Snapshot:
     no write in between.
 
     Args:
-        sources: Iterators that nobody else uses, by family.
+        sources: Iterators that nobody else uses, by family, on its first record.
         condition: Told of a block that could not be read.
     """
 
     def __init__(self, sources: Sequence[tuple[str, RawIterator]], condition: Condition) -> None:
         self._sources = [(family, Cursor(raw, condition)) for family, raw in sources]
         self._ahead: tuple[str, bytes, bytes] | None = None
-        for _, raw in sources:
-            raw.seek_to_first()
 
     def next_chunk(self, max_bytes: int) -> list[tuple[str, bytes, bytes]]:
         """Return the next records as (family, key, value), an empty list at the end.

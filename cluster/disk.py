@@ -15,33 +15,27 @@ delete that empties the generation left behind. So a crash at any point leaves o
 generation. Column families are never made or dropped while the node runs: that holds the
 interpreter lock through several fsyncs (4 to 8 ms each on a fast disk).
 
-This is the only module that imports rocksdict, which raises plain `Exception` for
-everything that goes wrong: hence the broad excepts.
+This is the only module that works with rocksdict (`cluster.tables` has the options), which
+raises plain `Exception` for everything that goes wrong: hence the broad excepts.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from weakref import WeakSet
 
-from rocksdict import (
-    BlockBasedOptions,
-    Cache,
-    ColumnFamily,
-    DBCompressionType,
-    DBRecoveryMode,
-    Options,
-    Rdict,
-    WriteBatch,
-)
+from rocksdict import Cache, ColumnFamily, Rdict, ReadOptions, WriteBatch
 
 from cluster.condition import Condition
-from cluster.cursors import Cursor, Snapshot
+from cluster.cursors import Cursor, RawIterator, Snapshot, failure
 from cluster.faults import StartError, open_error
+from cluster.gaps import Gaps, TooFarError
 from cluster.interface import RAFT_LOG, RAFT_META, SnapshotRecord
+from cluster.tables import BLOCK_CACHE_BYTES, database_options, family_options
 from cluster.wal import disarm
 
 _SEQUENCE_KEY = b"write_sequence"
@@ -51,55 +45,8 @@ _U64 = struct.Struct(">Q")
 # Bounds a range delete of every key: keys are shorter, and their order is that of memcmp.
 _AFTER_EVERY_KEY = b"\xff" * 64
 
-# Memory. Default memtables (64 MB x 2 per family) stalled the event loop for 340-390 ms
-# when an fsync was slow under load; small ones, many of them, kept it to 6-18 ms. The sum
-# over all families is capped: eight families must not take eight times as much.
-_MEMTABLE_BYTES = 16 << 20
-_MEMTABLES_MAX = 8
-_MEMTABLES_TOTAL_BYTES = 64 << 20
-_BLOCK_CACHE_BYTES = 16 << 20
-# A family that is rarely written pins the write-ahead log from its oldest unflushed record;
-# without a bound the log of all families grows to gigabytes and so does recovery.
-_WAL_TOTAL_BYTES = 256 << 20
-# One needless read in a hundred look-ups of an unknown id (0.6 us): every submit asks.
-_BLOOM_BITS_PER_KEY = 10
-_BACKGROUND_THREADS = 2
-_OPEN_FILES_MAX = 512
-_INFO_LOGS_KEPT = 3
-_INFO_LOG_BYTES = 4 << 20
-
-
-def _database_options() -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
-    # Any other mode either refuses after every power cut (a torn last record) or hides
-    # less; what this one hides, the high-water mark shows.
-    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    options.set_paranoid_checks(True)
-    options.set_max_total_wal_size(_WAL_TOTAL_BYTES)
-    options.set_db_write_buffer_size(_MEMTABLES_TOTAL_BYTES)
-    options.increase_parallelism(_BACKGROUND_THREADS)
-    options.set_max_open_files(_OPEN_FILES_MAX)
-    options.set_keep_log_file_num(_INFO_LOGS_KEPT)
-    options.set_max_log_file_size(_INFO_LOG_BYTES)
-    options.set_stats_dump_period_sec(0)
-    options.set_stats_persist_period_sec(0)
-    return options
-
-
-def _family_options(family: str, cache: Cache) -> Options:
-    options = Options(raw_mode=True)
-    options.set_write_buffer_size(_MEMTABLE_BYTES)
-    options.set_max_write_buffer_number(_MEMTABLES_MAX)
-    # Log entries are mostly truncated before they ever reach a table; records stay for days.
-    consensus = family in {RAFT_LOG, RAFT_META}
-    options.set_compression_type(DBCompressionType.none() if consensus else DBCompressionType.lz4())
-    table = BlockBasedOptions()
-    table.set_block_cache(cache)
-    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
-    options.set_block_based_table_factory(table)
-    return options
+# How many deleted records a look for the next one passes before it is given up: some 10 ms.
+_LOOK_MAX = 5000
 
 
 class RocksDisk:
@@ -124,11 +71,12 @@ class RocksDisk:
         self.before_write: Callable[[int], None] | None = None
         self._installing = False
         self._open_readers: WeakSet[Snapshot | Cursor] = WeakSet()
-        self._cache = Cache(_BLOCK_CACHE_BYTES)
+        self._cache = Cache(BLOCK_CACHE_BYTES)
         self._batch = WriteBatch(raw_mode=True)
         self._database = self._open()
         self._columns: dict[str, Rdict] = {}
         self._handles: dict[str, ColumnFamily] = {}
+        self._gaps = {name: Gaps() for name in self._machine_families}
         try:
             self._recover()
         except BaseException:
@@ -143,14 +91,18 @@ class RocksDisk:
         self._generation = self._number(_GENERATION_KEY)
         self._pending_generation = self._generation
         self._drop_leftovers()
+        for family, gaps in self._gaps.items():
+            # Before anyone waits for an answer, however many deleted records come first.
+            if (first := self._first(family, b"", None, passed_max=0)) is not None:
+                gaps.found(b"", first)
 
     def _stored(self) -> list[str]:
         pairs = [f"{name}@{slot}" for name in self._machine_families for slot in (0, 1)]
         return [RAFT_LOG, RAFT_META, *pairs]
 
     def _open(self) -> Rdict:
-        columns = {name: _family_options(name, self._cache) for name in self._stored()}
-        options = _database_options()
+        columns = {name: family_options(name, self._cache) for name in self._stored()}
+        options = database_options()
         foreign: list[str] = []
         try:
             disarm(self._path)
@@ -181,7 +133,7 @@ class RocksDisk:
             self._columns.pop(name).close()
             del self._handles[name]
             self._database.drop_column_family(name)
-            options = _family_options(name, self._cache)
+            options = family_options(name, self._cache)
             self._columns[name] = self._database.create_column_family(name, options)
             self._handles[name] = self._database.get_column_family_handle(name)
 
@@ -212,10 +164,14 @@ class RocksDisk:
     def put(self, family: str, key: bytes, value: bytes) -> None:
         """Add a record to the pending batch."""
         self._batch.put(key, value, self._pending(family))
+        if (gaps := self._gaps.get(family)) is not None:
+            gaps.put(key)
 
     def delete(self, family: str, key: bytes) -> None:
         """Remove a record, or nothing, in the pending batch."""
         self._batch.delete(key, self._pending(family))
+        if (gaps := self._gaps.get(family)) is not None:
+            gaps.delete(key)
 
     def delete_range(self, family: str, start: bytes, end: bytes) -> None:
         """Remove every record with `start <= key < end` in the pending batch."""
@@ -238,7 +194,13 @@ class RocksDisk:
         batch, self._batch = self._batch, WriteBatch(raw_mode=True)
         self._hand_over(batch)
         self._sequence = sequence
-        self._generation = self._pending_generation
+        if self._generation != self._pending_generation:
+            self._generation = self._pending_generation
+            for gaps in self._gaps.values():
+                gaps.clear()
+        for family, gaps in self._gaps.items():
+            if gaps.deleted:
+                gaps.learn(partial(self._first, family))
         return sequence
 
     def _hand_over(self, batch: WriteBatch) -> None:
@@ -280,20 +242,53 @@ class RocksDisk:
 
         The view is the one at the time of the call; later writes do not show.
         """
-        raw = self._written(family).iter()
-        raw.seek(start)
-        cursor = Cursor(raw, self.condition)
+        if (gaps := self._gaps.get(family)) is not None:
+            start, _ = gaps.way(start)
+        cursor = Cursor(self._reader(family, start, None), self.condition)
         self._open_readers.add(cursor)
         return cursor
 
     def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` written records with `key >= start` in the order of keys."""
-        return list(islice(self.iterate(family, start), limit))
+        """Return up to `limit` written records with `key >= start` in the order of keys.
+
+        It does not walk over stretches of deleted records that this process has made.
+        """
+        gaps = self._gaps[family]
+        found: list[tuple[bytes, bytes]] = []
+        until: bytes | None = start
+        while until is not None and len(found) < limit:
+            start, until = gaps.way(until)
+            raw = self._reader(family, start, until)
+            found += islice(Cursor(raw, self.condition), limit - len(found))
+        return found
+
+    def _first(
+        self, family: str, start: bytes, end: bytes | None, *, passed_max: int = _LOOK_MAX
+    ) -> bytes | None:
+        raw = self._reader(family, start, end, passed_max=passed_max)
+        if raw.valid():
+            return raw.key()
+        if failure(raw) is not None and passed_max:
+            raise TooFarError
+        return None  # or damaged: whoever reads there will be told
+
+    def _reader(
+        self, family: str, start: bytes, end: bytes | None, *, passed_max: int = 0
+    ) -> RawIterator:
+        """Return an iterator that stands on the first key with start <= key < end."""
+        options = ReadOptions()
+        if end is not None:
+            options.set_iterate_upper_bound(end)
+        if passed_max:
+            options.set_max_skippable_internal_keys(passed_max)
+        raw: RawIterator = self._written(family).iter(options)
+        raw.seek(start)
+        return raw
 
     def open_snapshot(self) -> Snapshot:
         """Return a consistent view of all machine families as written by now."""
-        families = self._machine_families
-        sources = [(name, self._written(name).iter()) for name in families]
+        heads = [(name, gaps.way(b"")[0]) for name, gaps in self._gaps.items()]
+        sources = [(name, self._reader(name, head, None)) for name, head in heads]
         reader = Snapshot(sources, self.condition)
         self._open_readers.add(reader)
         return reader

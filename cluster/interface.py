@@ -127,6 +127,9 @@ class Disk(Protocol):
     def iterate(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Pairs from `start` on in key order, as of the last written batch."""
 
+    def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` such pairs of a machine's family; soon, whatever was deleted there."""
+
     def open_snapshot(self) -> SnapshotReader:
         """A view of the machine's families as of the last written batch."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Protocol
 
 from cluster.faults import DiskDamagedError
@@ -15,8 +14,8 @@ class Records(Protocol):
     def get(self, family: str, key: bytes) -> bytes | None:
         """Return the value as of the last written batch."""
 
-    def iterate(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Yield pairs from `start` on in key order, as of the last written batch."""
+    def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` pairs from `start` on in key order, as of the last batch."""
 
 
 class DiskArchive:
@@ -61,7 +60,7 @@ class DiskArchive:
         if self._disk is None:
             return []
         try:
-            return list(islice(self._disk.iterate(family, start), limit))
+            return self._disk.scan(family, start, limit)
         except DiskDamagedError as error:
             self._damaged(str(error))
             raise

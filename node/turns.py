@@ -1,7 +1,8 @@
 """Work of some milliseconds, one piece in a turn of the event loop.
 
 A client may have thousands of requests under way. Where each takes a while, all that came
-in one read must not be answered in one go: others would wait for seconds.
+in one read must not be answered in one go: others would wait for seconds. Nor may one client
+stand before the others with all it has: clients with work waiting take turns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from node.session import Session
 
 
 class Turns:
-    """Does pieces of work in the order in which they came.
+    """Does pieces of work: of each client in the order in which they came, one in a round.
 
     Args:
         schedule: Runs a callback soon in the event loop.
@@ -21,7 +22,8 @@ class Turns:
 
     def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
         self._schedule = schedule
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: dict[Session, deque[Callable[[], None]]] = {}
+        """Work of the clients that have some; whose turn it is comes first."""
 
     def add(self, session: Session, answer: Callable[[], None]) -> None:
         """Make an answer in a turn of its own, when the client has read the ones before."""
@@ -33,17 +35,21 @@ class Turns:
                 if not session.closed:
                     answer()
             else:
-                session.when_room(lambda: self._queue(made))
+                session.when_room(lambda: self._queue(session, made))
 
-        session.when_room(lambda: self._queue(made))
+        session.when_room(lambda: self._queue(session, made))
 
-    def _queue(self, work: Callable[[], None]) -> None:
+    def _queue(self, session: Session, work: Callable[[], None]) -> None:
         if not self._waiting:
             self._schedule(self._next)
-        self._waiting.append(work)
+        self._waiting.setdefault(session, deque()).append(work)
 
     def _next(self) -> None:
-        work = self._waiting.popleft()
+        session = next(iter(self._waiting))
+        line = self._waiting.pop(session)
+        work = line.popleft()
+        if line:
+            self._waiting[session] = line
         if self._waiting:
             self._schedule(self._next)
         work()

@@ -16,6 +16,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tq.errors import ProtocolError, TqError, from_refusal
+from tq.outflow import Outflow
 from tq.protocol import (
     FRAME_MAX_BYTES,
     HEARTBEAT_INTERVAL_MS,
@@ -69,8 +70,6 @@ class Connection(asyncio.Protocol):
 
     info: Mapping[str, Any]
     """What the node said of itself in its answer to HELLO."""
-    paused: bool
-    """Whether more is waiting to be written than should be."""
 
     def __init__(
         self,
@@ -84,7 +83,6 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.address = address
         self.info = {}
-        self.paused = False
         self.frame_max_bytes = FRAME_MAX_BYTES
         self._receive = receive
         self._lost = lost
@@ -98,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._accepted = False
         self._closed_because: str | None = None
         self._gone = asyncio.Event()
+        self._outflow = Outflow()
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._flush_due = False
@@ -108,9 +107,12 @@ class Connection(asyncio.Protocol):
         self._probed_at_s: float | None = None
         self._patience_s = PROBE_SOON_S
         self._silent = False
-        self._written_bytes = 0
-        self._gone_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether more is waiting to be written than should be."""
+        return self._outflow.is_full
 
     @property
     def is_closed(self) -> bool:
@@ -174,6 +176,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Write what is waiting, then close."""
         self._flush()
+        self._outflow.finish()
         self._end("")
         if self._transport is not None:
             self._transport.close()
@@ -195,7 +198,7 @@ class Connection(asyncio.Protocol):
         """Keep the transport; see `asyncio.Protocol`."""
         # uvloop's transports have the methods of asyncio.Transport, not its class.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_FLUSH_BYTES)
+        self._outflow.attach(self._transport)
         if self._closed_because is not None:
             self._transport.abort()  # given up while it was being made
 
@@ -206,12 +209,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Note that the transport is full; see `asyncio.Protocol`."""
-        self.paused = True
+        self._outflow.pause()
 
     def resume_writing(self) -> None:
         """Note that the transport has room, and tell the owner; see `asyncio.Protocol`."""
-        self.paused = False
-        self._resumed()
+        self._outflow.resume()
+        if not self._outflow.is_full:
+            self._resumed()
 
     def data_received(self, data: bytes) -> None:
         """Cut bytes into answers and hand them on; see `asyncio.Protocol`."""
@@ -265,9 +269,8 @@ class Connection(asyncio.Protocol):
         data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
         self._outbox.clear()
         self._outbox_bytes = 0
-        self._written_bytes += len(data)
         self._sent_at_s = self._loop.time()
-        self._transport.write(data)
+        self._outflow.write(data)
 
     def _heard(self) -> None:
         self._heard_at_s = self._loop.time()
@@ -277,12 +280,8 @@ class Connection(asyncio.Protocol):
     def _look_after(self) -> None:
         """Say a word if it was quiet for long; tell if nobody answers, and give up in the end."""
         now_s = self._loop.time()
-        assert self._transport is not None
-        unwritten_bytes = self._transport.get_write_buffer_size()
-        gone_bytes = self._written_bytes - unwritten_bytes
-        if unwritten_bytes > 0 and gone_bytes > self._gone_bytes:
+        if self._outflow.has_moved():
             self._heard()  # a long frame on a slow line is no silence
-        self._gone_bytes = gone_bytes
         quiet_since_s = max(self._heard_at_s, self._due_since_s) if self._unanswered else now_s
         probe_at_s = quiet_since_s + (self._patience_s if self._is_urgent() else PROBE_S)
         if self._probed_at_s is not None:

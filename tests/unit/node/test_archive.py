@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from cluster.faults import DiskDamagedError
@@ -21,10 +19,9 @@ class Records:
             raise DiskDamagedError("checksum mismatch")
         return key.upper() if key in self._keys else None
 
-    def iterate(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        for key in self._keys:
-            if key >= start:
-                yield key, self.get(family, key) or b""
+    def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        keys = [key for key in self._keys if key >= start]
+        return [(key, self.get(family, key) or b"") for key in keys[:limit]]
 
 
 def test_an_archive_without_a_disk_is_empty() -> None:
