@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -382,7 +383,12 @@ def test_a_command_of_the_document_asks_for_what_it_says(
     if words[0] == "make":
         # Shows what it would do, and does nothing.
         dry = ["make", "--dry-run", "--no-print-directory", *words[1:]]
-        shown = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        # The tests may themselves be run by `make`, with variables of their own.
+        inherited = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS"}
+        alone = {name: value for name, value in os.environ.items() if name not in inherited}
+        shown = subprocess.run(
+            dry, cwd=ROOT, env=alone, capture_output=True, text=True, check=True
+        ).stdout
         [command_line] = re.findall(r"python (-m chaos.*)", shown.replace("\\\n", " "))
         words = ["python", *shlex.split(command_line)]
     result = invoke(player, monkeypatch, *words[3:], "--out", str(tmp_path / "out"))
