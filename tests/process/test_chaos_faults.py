@@ -115,6 +115,29 @@ async def test_faults_of_all_families_are_done_and_taken_back_and_no_task_is_los
     assert any(one["role"] == "leader" and one["ready"] > 0 for one in told)
 
 
+@needs_compiler
+async def test_a_lease_lasts_its_time_whatever_the_wall_clocks_say(tmp_path: Path) -> None:
+    """T1: every node's clock jumps by an hour, there and back; a lease hears nothing of it."""
+    wanted = Equipment(clock=True)
+    async with ChaosCluster(tmp_path, equipment=wanted, ports=free_ports) as cluster:
+        await cluster.start()
+        async with Client(cluster.servers, deadline=60) as client:
+            session = await client.register_worker(b"w" * 16, name="w", queues=["default"])
+            for jump_s in (3600.0, -3600.0):
+                task = await client.submit("x", lease=60)
+                [grant] = await client.claim(session.session, ["default"], 1, wait=10)
+                for node in cluster.nodes.values():
+                    assert node.clock is not None
+                    node.clock.jump(jump_s)
+                # What nodes look at every few milliseconds, they have looked at by then.
+                for number in range(20):
+                    await client.submit(f"other-{number}", queue="others")
+                    assert await client.heartbeat(session.session, [grant.token]) == []
+                assert await client.complete(grant.task_id, grant.token, b"") == "completed"
+                status = await client.status(task.task_id)
+                assert (status.attempt, status.lost) == (1, 0)
+
+
 async def test_a_damaged_witness_knows_it_and_waits_for_the_rest_of_its_quorum(
     tmp_path: Path,
 ) -> None:
