@@ -194,6 +194,17 @@ class LeaseKeeper:
             self._leases.set(token, now_s + _RETRY_S)
         return pairs
 
+    def expiry_settled(self, tokens: Iterable[int]) -> None:
+        """Note that a proposed expiry was applied, or dropped: nothing under way ends these.
+
+        One that was dropped must not stand between a lease and what makes it longer.
+        """
+        self._expiring.difference_update(tokens)
+
+    def ending_settled(self, sessions: Iterable[int]) -> None:
+        """Note that the proposed expiry of worker sessions was applied, or dropped."""
+        self._ending.difference_update(sessions)
+
     def dead_sessions(self, is_registered: Callable[[int], bool], *, now_s: float) -> list[int]:
         """Return the next silent worker sessions to expire, at most `SESSIONS_MAX`.
 

@@ -99,6 +99,10 @@ class Timekeeper:
     def settled(self, command: InternalCommand) -> None:
         """Note that a command was applied or dropped."""
         self._under_way.discard(type(command))
+        if isinstance(command, Expire):
+            self._leases.expiry_settled(token for _, token in command.leases)
+        elif isinstance(command, ExpireSessions):
+            self._leases.ending_settled(command.sessions)
 
     def _expire(self, now_s: float) -> Expire | None:
         if Expire in self._under_way:

@@ -174,7 +174,10 @@ class SimNode(Host):
             self.start()
 
     def mend(self) -> None:
-        """Start it, if it is down."""
+        """Start it, if it is down, or empty and looks for those who have left."""
+        if self.forgot and self.is_up and self.engine is None and not self.joins:
+            self.kill()
+            self._tell_of_members()
         self._wanted = True
         self._start_again()
 
@@ -240,11 +243,18 @@ class SimNode(Host):
         self.world.trace("wipe", self.node_id)
 
     def _empty(self) -> None:
-        """Give it an empty directory; who began alone is told where its cluster is by now."""
+        """Give it an empty directory."""
         self.directory.wipe()
         self.file_damaged = False
-        if len(self.founders) == 1 and len(self.world.nodes) > 1:
-            self.joins, self.founders = True, tuple(sorted(self.world.nodes))
+        self._tell_of_members()
+
+    def _tell_of_members(self) -> None:
+        """Tell a node where its cluster is by now, if all others it is told of have left."""
+        nodes = self.world.nodes
+        others = [nodes[one] for one in self.founders if one != self.node_id]
+        if len(nodes) > 1 and all(one.is_removed for one in others):
+            members = [one for one, node in nodes.items() if not node.is_removed]
+            self.joins, self.founders = True, tuple(sorted({*members, self.node_id}))
 
     def crash_point(self) -> None:
         """Die here, if it is time.

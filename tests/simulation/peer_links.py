@@ -144,6 +144,8 @@ class SimLink:
     def _take_hello(self, form: list[object]) -> None:
         hello = Hello.from_list(form)
         refusal = self._owner.judge(hello)
+        if self.phase is Phase.CLOSED:
+            return  # it told this node that it is removed
         if refusal is not None:
             own = self._owner.handler.hello(self.peer)
             known = (own.cluster_id, own.configuration_index, own.configuration)

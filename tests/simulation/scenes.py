@@ -88,7 +88,7 @@ class Scene:
         self.history = History()
         self.ledger = self.history.ledger
         self.nodes = {node.node_id: node for node in nodes}
-        self.options = SimpleNamespace(drift=0.0, retention_ms=604_800_000)
+        self.options = SimpleNamespace(nodes=3, drift=0.0, retention_ms=604_800_000)
         self.sometimes: Counter[str] = Counter()
         self.index = 0
         self.rule = rule(self)  # type: ignore[arg-type]  # all that is asked of a world

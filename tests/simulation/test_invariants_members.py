@@ -37,6 +37,19 @@ CHANGED = (b"x", GROWN.to_entry(), b"z")
 TWICE = (b"x", GROWN.to_entry(), GROWN.promoted(4).to_entry())
 
 
+def test_one_that_joins_may_count_as_the_cluster_was_founded() -> None:
+    Scene(Configurations).step(_joining(FOUNDING))
+    with pytest.raises(Violation, match="its log names nobody else"):
+        Scene(Configurations).step(_joining(Configuration(voters=(1, 2))))
+
+
+def _joining(counted: Configuration) -> Any:
+    """Node 5, told of members of today, holds a snapshot from before the first change."""
+    node = _node(5, counted)
+    node.founders = (1, 2, 3, 4)
+    return node
+
+
 def test_a_change_by_the_rules_passes() -> None:
     scene = Scene(Configurations)
     leads: dict[str, Any] = {"role": LEADER, "entries": CHANGED}

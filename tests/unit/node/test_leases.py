@@ -117,6 +117,29 @@ def test_an_expiry_that_was_not_applied_is_proposed_again() -> None:
     assert keeper.expired(now_s=20.0) == []
 
 
+def test_an_expiry_that_was_dropped_stands_no_longer_in_the_way() -> None:
+    truth = Truth()
+    keeper = counting(truth)
+    granted(truth, keeper, 1, now_s=0.0)
+    granted(truth, keeper, 2, now_s=0.0)
+    assert len(keeper.expired(now_s=10.2)) == 2
+    assert keeper.renew(SESSION, [1], now_s=10.3) == [1], "its end may be under way"
+    keeper.expiry_settled([1, 2])
+
+    keeper.extended(1, now_s=11.0)
+    assert keeper.renew(SESSION, [2], now_s=11.0) == []
+    assert keeper.expired(now_s=20.9) == []
+    assert len(keeper.expired(now_s=21.2)) == 2
+
+
+def test_a_session_whose_ending_was_dropped_is_alive() -> None:
+    keeper = counting(Truth())
+    assert keeper.dead_sessions(lambda _: True, now_s=31.0) == [SESSION]
+    assert not keeper.is_alive(SESSION)
+    keeper.ending_settled([SESSION])
+    assert keeper.is_alive(SESSION)
+
+
 def test_extending_can_make_a_lease_longer_and_shorter() -> None:
     truth = Truth()
     keeper = counting(truth)

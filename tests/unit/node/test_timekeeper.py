@@ -147,3 +147,29 @@ def test_an_expiry_takes_the_lease_away_through_the_log() -> None:
     ]
     assert last == [Expire(((task_id, grant[1]),))]
     assert client.nack(Type.TASK_RESULT, task_id, grant[1], 0, b"", "")[0] == "LEASE_LOST"
+
+
+def test_a_lease_that_was_extended_after_a_dropped_expiry_lasts_its_new_time() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit(lease_ms=10_000)
+    [grant] = client.claim(session)
+    world.consensus.holds = True
+    for _ in range(12):  # the session stays alive, the lease is in no heartbeat
+        world.pass_s(1.0)
+        client.send(Type.HEARTBEAT, session, [], {})
+    assert any(isinstance(one, Expire) for one in decoded(world))
+    world.consensus.drop("NOT_LEADER")
+    world.consensus.holds = False
+    client.answers()
+
+    client.ack(Type.EXTEND, grant[0], grant[1], 10_000)
+    for _ in range(9):
+        world.pass_s(1.0)
+        client.send(Type.HEARTBEAT, session, [], {})
+    assert world.machine.lease_of(grant[1]) is not None
+
+
+def decoded(world: World) -> list[object]:
+    return [one for proposal in world.consensus.waiting for one in decode_entry(proposal.entry)[1]]
