@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cluster.configuration import Configuration
     from tests.simulation.world import World
 
+_UNSEEN_S: Final = 15.0
+"""For so long a removal may be in logs alone that nobody reads: the nodes that have it are down."""
 _WITHIN_S: Final = 8.0
 _NODES_MAX: Final = 7
 """Machines there are in all."""
@@ -33,6 +35,8 @@ class Operator:
         self._sizes: dict[int, int] = {}
         """Node -> voters of the configuration it was seen to have last."""
         self._removals: dict[int, int] = {}
+        self._removed_at = float("-inf")
+        """When a removal was asked for last."""
         """Node -> number of the operation that removed it last, unless it was wanted since."""
 
     # ----------------------------------------------------------------------- what there is
@@ -56,6 +60,8 @@ class Operator:
                 self._sizes[node_id] = len(node.engine.configuration.voters)
         calls = () if self._caller is None else self._caller.calls.values()
         coming = sum(1 for call in calls if call.operation.what[0] == "remove")
+        if self._world.now - self._removed_at < _UNSEEN_S:
+            coming = max(coming, 1)
         return min(self._sizes.values(), default=self._world.options.nodes) - coming
 
     def forgetful(self, but: int = 0) -> int:
@@ -93,6 +99,8 @@ class Operator:
     def change(self, verb: str, node_id: int) -> None:
         """Ask the cluster for a change, as `tq-admin cluster` does."""
         world = self._world
+        if verb == "remove":
+            self._removed_at = world.now
         if verb == "add":
             self._removals.pop(node_id, None)
             self._prepare(node_id)
