@@ -15,6 +15,7 @@ import pytest
 import tq.connection
 from tests.support.authority import Authority
 from tests.support.fake_server import FakeNode, FakePeer, MemoryTransport
+from tests.support.running_time import in_running_time
 from tests.support.virtual_time import in_virtual_time, now_s
 from tq.connection import Connection
 from tq.outflow import PIECE_BYTES, Outflow
@@ -216,6 +217,7 @@ async def a_slow_node(
 
 @pytest.mark.parametrize("kernel_bytes", [32 * 1024, 4 * 1024 * 1024], ids=["small", "large"])
 @pytest.mark.parametrize("over_tls", [True, False], ids=["tls", "clear"])
+@in_running_time
 async def test_a_long_frame_arrives_over_a_slow_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_tls: bool, kernel_bytes: int
 ) -> None:
