@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection, wait
 
 from tests.simulation.options import KINDS
-from tests.simulation.play import Played, play
+from tests.simulation.play import Played, play, quiet
 from tests.simulation.show import replay_command, say, show_minimised
 from tests.simulation.sometimes import MUST_REACH
 
@@ -34,6 +36,78 @@ def play_one(seed: int) -> Played:
     if played.violation is None:
         played.faults = []
     return played
+
+
+def _serve(line: Connection, others: Sequence[Connection]) -> None:
+    """Play the seeds that come, in a process of its own, until nobody sends any more."""
+    for other in others:
+        other.close()  # only their owner is to hold them open: its end is the end of all
+    gc.disable()
+    with quiet(), contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            line.send(play_one(line.recv()))
+
+
+class _Lanes:
+    """Processes side by side, each on one seed after the other.
+
+    One at a time for each: a world of five nodes takes ten times as long as one of one node.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._plays: dict[Connection, int] = {}
+        """How many seeds each process has had."""
+        self._processes: dict[Connection, Process] = {}
+        for _ in range(count):
+            self._begin()
+
+    def played(self, seeds: Iterable[int]) -> Iterator[Played]:
+        """Play seeds; what came of them comes as they end."""
+        left = iter(seeds)
+        busy = [line for line in self._plays if self._ask(line, left)]
+        while busy:
+            for line in wait(busy):
+                assert isinstance(line, Connection)
+                busy.remove(line)
+                try:
+                    played: Played = line.recv()
+                except EOFError:
+                    raise RuntimeError("a process that plays seeds has died") from None
+                if self._plays[line] >= _SEEDS_PER_PROCESS:
+                    self._close(line)
+                    line = self._begin()  # noqa: PLW2901 - takes its place
+                if self._ask(line, left):
+                    busy.append(line)
+                yield played
+
+    def end(self) -> None:
+        """End every process, whatever it is doing."""
+        for process in self._processes.values():
+            process.terminate()
+        for line in list(self._processes):
+            self._close(line)
+
+    def _begin(self) -> Connection:
+        ours, theirs = Pipe()
+        process = Process(target=_serve, args=(theirs, [*self._processes, ours]))
+        process.start()
+        theirs.close()
+        self._processes[ours], self._plays[ours] = process, 0
+        return ours
+
+    def _ask(self, line: Connection, left: Iterator[int]) -> bool:
+        """Give a process its next seed; False when there is none."""
+        seed = next(left, None)
+        if seed is None:
+            return False
+        self._plays[line] += 1
+        line.send(seed)
+        return True
+
+    def _close(self, line: Connection) -> None:
+        del self._plays[line]
+        line.close()
+        self._processes.pop(line).join()
 
 
 class Campaign:
@@ -81,25 +155,11 @@ class Campaign:
                     yield play_one(seed)
                     gc.collect()
             return
-        seeds = iter(self._seeds)
-        while batch := list(islice(seeds, _SEEDS_PER_PROCESS * self._processes)):
-            yield from self._results_of(batch)
-
-    def _results_of(self, batch: list[int]) -> Iterator[Played]:
-        # One at a time: a world of five nodes takes ten times as long as one of one node.
-        left = batch[::-1]
-        running: set[Future[Played]] = set()
-        with ProcessPoolExecutor(self._processes, initializer=gc.disable) as pool:
-            while left or running:
-                while left and len(running) < 2 * self._processes and not self._time_is_up():
-                    running.add(pool.submit(play_one, left.pop()))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                if self._time_is_up():
-                    left.clear()
+        lanes = _Lanes(self._processes)
+        try:
+            yield from lanes.played(seed for seed in self._seeds if not self._time_is_up())
+        finally:
+            lanes.end()
 
     def _time_is_up(self) -> bool:
         spent_s = time.monotonic() - self._began_s
@@ -142,6 +202,14 @@ class Campaign:
         say(
             f"{self._played} seeds, {hours:.2f} simulated cluster-hours in {spent_s:.0f} s: "
             f"{hours / (spent_s / 60):.2f} per minute"
+        )
+        used_s = sum(
+            used.ru_utime + used.ru_stime
+            for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
+        say(
+            f"{self._processes} processes, {used_s:.0f} s of CPU time: "
+            f"{used_s / (spent_s * self._processes):.0%} of what {self._processes} cores have"
         )
         say(
             f"operations acknowledged per seed: {sum(acknowledged) / len(acknowledged):.0f} on "

@@ -122,7 +122,7 @@ class Options:
         pick = rng.choice
         nodes = pick((1, 1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 5))
         harsh = nodes > 1 and rng.random() < 0.1
-        burst = pick((1, 4, 4, 6, 6, 6, 8, 8, 8, 10, 10, 10))
+        burst = pick((1, 4, 4, 6, 6, 6, 6, 8, 8, 8, 8, 10, 10, 10, 10, 12, 12, 12, 12, 12))
         return cls(
             nodes=nodes,
             kinds=tuple(kind for kind in KINDS if rng.random() < 0.5),
@@ -142,14 +142,14 @@ class Options:
             ballast_bytes=pick((0, 100_000)),
             disk_low_bytes=pick((0, 20_000, 200_000)),
             depth_max=pick((100_000, 100_000, 20)),
-            lease_ms=pick((1_000, 3_000, 5_000, 10_000)),
+            lease_ms=pick((1_000, 3_000, 3_000, 5_000, 5_000, 10_000)),
             drift=pick((0.0, 0.0002, 0.02)),
             wall_spread_s=pick((0.0, 0.5, 1.5)),
             clients=pick((2, 3, 5)),
-            workers=pick((2, 3, 5)),
+            workers=pick((2, 2, 3, 3, 5)),
             operations_per_s=pick((20.0, 20.0, 24.0, 28.0)),
             burst=burst,
-            beat_s=pick((0.0, 0.2, 0.5)) if burst > 1 else 0.0,
+            beat_s=pick((0.0, 0.2, 0.2, 0.5, 0.5)) if burst > 1 else 0.0,
             turn_s=pick((0.0, 0.005, 0.02)),
             crash_points=rng.random() < 0.5,
             timing=_timing(rng),
@@ -158,7 +158,7 @@ class Options:
 
 def _timing(rng: random.Random) -> Timing:
     pick = rng.choice
-    slow = pick((1.0, 2.0, 3.0))
+    slow = pick((1.0, 2.0, 3.0, 3.0))
     return Timing(
         election_min_s=0.4 * slow,
         election_max_s=0.8 * slow,

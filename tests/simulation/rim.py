@@ -94,14 +94,22 @@ class SimTicker:
         self._tick = tick
         self._wake = wake
         self._early_at: float | None = None
+        self._steady_at = 0.0
+        """When all is due that a real node does at every tick; in between there are heartbeats."""
         self._number = 0
         self._stopped = False
 
     def start(self) -> None:
         """Tick now, and from now on."""
-        if not self._stopped:
+        if self._stopped:
+            return
+        now = self._node.world.now
+        if now >= self._steady_at:
+            self._steady_at = now + TICK_S
             self._tick()
-            self._process.after(self._wait_s(), self.start)
+        else:
+            self._wake()
+        self._process.after(self._wait_s(), self.start)
 
     def _wait_s(self) -> float:
         """Until the engine has something to do, or a while: most ticks would do nothing."""

@@ -79,7 +79,7 @@ class Worker:
         """Connect and register."""
         self.caller.start()
         self._register()
-        self._crowd.after(self._beat_s, self._beat)
+        self._world.at(self._next_beat_at(), self._beat)
         self._world.after(1.0 + self._rng.random(), self._misbehave)
 
     # ---------------------------------------------------------------------- sessions
@@ -127,7 +127,7 @@ class Worker:
 
     def _beat(self) -> None:
         """A heartbeat, every third of a lease; silent workers lose what they hold."""
-        self._crowd.after(self._beat_s * (0.8 + 0.4 * self._rng.random()), self._beat)
+        self._world.at(self._next_beat_at(), self._beat)
         if not self._session or self._silent_until > self._world.now:
             return
         if any(call.operation.kind == "heartbeat" for call in self.caller.calls.values()):
@@ -153,6 +153,18 @@ class Worker:
             answered,
             within_s=self._lease_s,
         )
+
+    def _next_beat_at(self) -> float:
+        """Return when it beats again: in its own time, or in step with the other workers.
+
+        In step where a node looks at its clients now and then: who has nothing but a
+        heartbeat to send shares a barrier with others there.
+        """
+        now, beat_s = self._world.now, self._beat_s
+        at = now + beat_s * (0.8 + 0.4 * self._rng.random())
+        if self._world.options.turn_s:
+            at = max(now + beat_s / 2, round(at / beat_s) * beat_s)
+        return at
 
     def _lost(self, token: int) -> None:
         """Stop working on it; a misbehaving worker goes on and reports all the same."""
