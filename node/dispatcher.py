@@ -17,7 +17,7 @@ from node.leadership import Leadership
 from node.members import Members
 from node.proposer import Proposer, Request
 from node.queries import Queries
-from node.requests import RequestError, parse_hello, request_id_of
+from node.requests import NoRoomError, RequestError, parse_hello, request_id_of
 from node.session import Session
 from node.tokens import Role
 from node.waiting import ParkedClaim, ParkedWait
@@ -124,15 +124,17 @@ class Dispatcher:
         """Handle one frame; whatever it holds, only its own session is touched."""
         try:
             self._receive(session, message_type, body)
-        except RequestError as error:
-            self._answers.nack(
+        except NoRoomError as error:
+            self._queries.behind_barrier(
                 session,
-                message_type,
+                Type(message_type),
                 error.request_id,
-                code=error.code,
-                text=error.text,
-                retry_after_ms=error.retry_after_ms,
+                lambda: self._receive_as_leader(session, message_type, body),
+                size_bytes=len(body),
+                at_once=True,
             )
+        except RequestError as error:
+            self._refuse(session, message_type, error)
 
     def closed(self, session: Session) -> None:
         """Forget what a closed connection had parked."""
@@ -158,6 +160,26 @@ class Dispatcher:
             session.settle(len(body))
             if not session.closed:
                 self.receive(session, message_type, body)
+
+    def _receive_as_leader(self, session: Session, message_type: int, body: bytes) -> None:
+        """Handle a frame again that this node seemed to have no room for.
+
+        It led after the frame came, so what it knows now is all that was accepted before.
+        """
+        try:
+            self._receive(session, message_type, body)
+        except RequestError as error:
+            self._refuse(session, message_type, error)
+
+    def _refuse(self, session: Session, message_type: int, error: RequestError) -> None:
+        self._answers.nack(
+            session,
+            message_type,
+            error.request_id,
+            code=error.code,
+            text=error.text,
+            retry_after_ms=error.retry_after_ms,
+        )
 
     def _receive(self, session: Session, message_type: int, body: bytes) -> None:
         if not session.accepted and message_type != Type.HELLO:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from node.requests import RequestError
+from node.requests import NoRoomError, RequestError
 from node.waiting import QueueKey
 from statemachine import (
     Claim,
@@ -62,7 +62,8 @@ class Door:
         """Admit one task and count it as coming.
 
         Raises:
-            RequestError: TOO_LARGE, DISK_FULL or QUEUE_FULL.
+            RequestError: TOO_LARGE.
+            NoRoomError: DISK_FULL or QUEUE_FULL, if this node leads.
         """
         if len(command.payload) > self._payload_max_bytes:
             raise self._too_large("payload", command.request_id)
@@ -81,7 +82,8 @@ class Door:
         full disk when any one would be.
 
         Raises:
-            RequestError: TOO_LARGE, DISK_FULL or QUEUE_FULL.
+            RequestError: TOO_LARGE.
+            NoRoomError: DISK_FULL or QUEUE_FULL, if this node leads.
         """
         tasks = command.tasks
         if any(len(task.payload) > self._payload_max_bytes for task in tasks):
@@ -174,16 +176,16 @@ class Door:
             request_id=request_id,
         )
 
-    def _disk_full(self, request_id: int) -> RequestError:
-        return RequestError(
+    def _disk_full(self, request_id: int) -> NoRoomError:
+        return NoRoomError(
             Code.DISK_FULL,
             "the disk has no room for new tasks; those that are there go on",
             request_id=request_id,
             retry_after_ms=DISK_FULL_RETRY_MS,
         )
 
-    def _queue_full(self, key: QueueKey, request_id: int) -> RequestError:
-        return RequestError(
+    def _queue_full(self, key: QueueKey, request_id: int) -> NoRoomError:
+        return NoRoomError(
             Code.QUEUE_FULL,
             f"queue {key[1]} holds {self._machine.settings.queue_depth_threshold} tasks",
             request_id=request_id,

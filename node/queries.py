@@ -136,7 +136,7 @@ class Queries:
         elif not leads:
             self._answers.redirect(session, Type.HEARTBEAT, beat.request_id)
         else:
-            self._behind_barrier(
+            self.behind_barrier(
                 session,
                 Type.HEARTBEAT,
                 beat.request_id,
@@ -153,7 +153,7 @@ class Queries:
         elif not leads:
             self._answers.redirect(session, Type.QUERY_STATUS, query.request_id)
         else:
-            self._behind_barrier(
+            self.behind_barrier(
                 session, Type.QUERY_STATUS, query.request_id, lambda: self._tell(session, query)
             )
 
@@ -173,12 +173,12 @@ class Queries:
             self._answers.redirect(session, Type.LIST_TASKS, query.request_id)
         else:
             in_turn = partial(self._turns.add, session, tell)
-            self._behind_barrier(session, Type.LIST_TASKS, query.request_id, in_turn)
+            self.behind_barrier(session, Type.LIST_TASKS, query.request_id, in_turn)
 
     def wait(self, session: Session, body: bytes) -> None:
         """Answer WAIT_RESULT when the task has ended or the wait is over."""
         query = parse_wait(body)
-        self._behind_barrier(
+        self.behind_barrier(
             session, Type.WAIT_RESULT, query.request_id, lambda: self._tell_or_park(session, query)
         )
 
@@ -190,7 +190,7 @@ class Queries:
             fields = (request_id, self._machine.statistics())
             self._answers.ack(session, Type.GET_STATS, fields)
 
-        self._behind_barrier(session, Type.GET_STATS, request_id, tell)
+        self.behind_barrier(session, Type.GET_STATS, request_id, tell)
 
     def workers(self, session: Session, body: bytes) -> None:
         """Answer LIST_WORKERS for the namespace of the connection."""
@@ -205,7 +205,7 @@ class Queries:
             ]
             self._answers.ack(session, Type.LIST_WORKERS, (request_id, listed))
 
-        self._behind_barrier(session, Type.LIST_WORKERS, request_id, tell)
+        self.behind_barrier(session, Type.LIST_WORKERS, request_id, tell)
 
     # ------------------------------------------------------------ parked waits
 
@@ -235,7 +235,7 @@ class Queries:
 
     # ------------------------------------------------------------
 
-    def _behind_barrier(
+    def behind_barrier(
         self,
         session: Session,
         type_: Type,

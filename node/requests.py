@@ -55,6 +55,13 @@ class RequestError(Exception):
         self.retry_after_ms = retry_after_ms
 
 
+class NoRoomError(RequestError):
+    """A refusal that rests on the state of the queues: only who leads may give it.
+
+    A leader that was deposed and has not heard of it knows less than was accepted.
+    """
+
+
 class Hello(NamedTuple):
     """The first request of a connection."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cluster import recovery
 from cluster.engine import Engine
-from node import broker
+from node import broker, dispatcher
 from node.door import Door
 from statemachine import claiming, commands, machine, submitting
 from statemachine.checkpoint import Changes
@@ -290,6 +290,19 @@ SERVICE: Final = (
         "H5b P7",
         places=(((broker, "Barriers"), service.NoBarriers),),
         options={"nodes": 3, **_LONG_IN_OFFICE},
+    ),
+    Plant(
+        "RefusesUnasked",
+        "H5b P7",
+        places=(((dispatcher, "NoRoomError"), service.NobodyRaises),),
+        options={
+            **_LONG_IN_OFFICE,
+            "nodes": 3,
+            "kinds": ("isolate", "clients"),
+            "depth_max": 5,
+            "clients": 5,
+            "burst": 1,
+        },
     ),
     Plant(
         "SaysNotAccepted",

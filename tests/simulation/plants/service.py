@@ -106,6 +106,10 @@ class NoBarriers(Barriers):
         self._schedule(lambda: read(True))
 
 
+class NobodyRaises(Exception):  # noqa: N818 - what is caught in the place of a refusal
+    """A leader refuses for a full queue without asking whether it still leads."""
+
+
 class SaysNotAccepted(Broker):
     """What may have taken effect is answered as if it certainly had not."""
 

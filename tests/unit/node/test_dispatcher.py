@@ -280,6 +280,42 @@ def test_a_known_id_is_never_refused_for_a_full_queue() -> None:
     client.submit(task_id=task_id)
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_deposed_leader_does_not_refuse_what_another_has_accepted(batch: bool) -> None:
+    world = full_world(1)
+    client = world.client()
+    client.submit()
+    task = [world.task_id(), "q", "work", b"", {}]  # accepted by a leader this one knows nothing of
+    world.consensus.holds_reads = True
+    if batch:
+        client.send(Type.SUBMIT_BATCH, [task])
+    else:
+        client.send(Type.SUBMIT_TASK, *task)
+    assert client.answers() == []
+
+    world.follow()
+    world.consensus.pass_reads(ok=False)
+
+    [(kind, answer)] = client.answers()
+    assert (kind, answer[1:]) == (Type.REDIRECT, [ADDRESSES[OTHER_ID], world.term])
+    assert client.session.in_flight == 0
+
+
+def test_what_has_room_by_the_time_the_leader_is_sure_is_taken() -> None:
+    world = full_world(1)
+    client = world.client()
+    first = client.submit()
+    world.consensus.holds_reads = True
+    client.send(Type.SUBMIT_TASK, world.task_id(), "q", "work", b"", {})
+    client.ack(Type.CANCEL_TASK, first, "")
+
+    world.consensus.pass_reads()
+
+    [(kind, _)] = client.answers()
+    assert kind == Type.ACK
+    assert client.session.in_flight == 0
+
+
 def test_a_full_disk_refuses_new_tasks_and_nothing_else(world: World) -> None:
     client = world.client()
     task_id = client.submit()
@@ -306,6 +342,7 @@ def test_a_leader_that_has_not_caught_up_leaves_it_to_the_log_what_is_new() -> N
     world.lead()  # its barrier is not through: committed tasks may not be applied here yet
 
     client.submit()
+    world.consensus.holds_reads = False
     world.consensus.pass_reads()
     world.pass_s(0.1)
     assert client.nack(Type.SUBMIT_TASK, world.task_id(), "q", "n", b"", {})[0] == "DISK_FULL"
