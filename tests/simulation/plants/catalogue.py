@@ -294,7 +294,7 @@ SERVICE: Final = (
     Plant(
         "RefusesUnasked",
         "H5b P7",
-        places=(((dispatcher, "NoRoomError"), service.NobodyRaises),),
+        places=(((dispatcher, "NoRoomError"), service.RefusesUnasked),),
         options={
             **_LONG_IN_OFFICE,
             "nodes": 3,

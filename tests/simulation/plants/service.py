@@ -106,7 +106,7 @@ class NoBarriers(Barriers):
         self._schedule(lambda: read(True))
 
 
-class NobodyRaises(Exception):  # noqa: N818 - what is caught in the place of a refusal
+class RefusesUnasked(Exception):  # noqa: N818 - what is caught in the place of a refusal
     """A leader refuses for a full queue without asking whether it still leads."""
 
 
