@@ -275,7 +275,8 @@ class SimNode(Host):
     def failed(self, text: str) -> None:
         """The node ends itself: a broken invariant, or its disk."""
         self.world.trace("fatal", self.node_id)
-        self._fatals += 1
+        if self.directory.disk.room_bytes is None:
+            self._fatals += 1  # as long as its disk is full, it may end as often as it is started
         if not self.hurts:
             self.world.fail(f"node {self.node_id} halted: {text}")
         if self._fatals > _FATALS_MAX:
