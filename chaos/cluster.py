@@ -25,6 +25,7 @@ from chaos.networks import Network
 from chaos.nodes import ChaosNode
 from chaos.power import Power
 from chaos.shims import CLOCK, DISK, build
+from chaos.spots import Spot
 from deploy.local.ports import free_ports
 from deploy.local.processes import ChildProcess
 from tq import Client
@@ -97,6 +98,7 @@ class ChaosCluster:
         nodes: By id; those that are members or about to be.
         network: What lies between nodes and clients.
         proxies: The links in it.
+        spots: Bits that were flipped since data were damaged last.
         workers: Processes that claim, by name, for faults that hit those; whoever starts them
             puts them here.
     """
@@ -127,6 +129,7 @@ class ChaosCluster:
         )
         self.layout = self.network.layout
         self.proxies = self.network.proxies
+        self.spots: list[Spot] = []
         self._gone: list[ChaosNode] = []
         sweep()
         self.nodes: dict[int, ChaosNode] = {}
@@ -278,6 +281,12 @@ class ChaosCluster:
         del self.nodes[node.node_id]
         self._gone.append(node)
         node.disk.close()
+
+    def mend_spots(self) -> None:
+        """Flip every bit back that no node has stumbled over; before data are lost elsewhere."""
+        for spot in self.spots:
+            spot.mend()
+        self.spots.clear()
 
     async def heal_all(self) -> None:
         """Take every fault back: links, clocks, disks, stopped and ended processes."""

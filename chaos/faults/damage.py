@@ -1,7 +1,8 @@
 """Files that are not what was written: a torn end, a flipped bit; on one node of a sound cluster.
 
 The data of no more than a minority are ever damaged: the next fault waits until all nodes say
-again that they are ready, which a node that must be filled again does only then.
+again that they are ready, which a node that must be filled again does only then, and what no
+node has noticed by then is put right (`chaos.spots`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from chaos.cluster import ChaosCluster
 from chaos.faults.fault import Fault, Record
 from chaos.faults.victims import choose
 from chaos.nodes import ChaosNode
+from chaos.spots import flip
 
 What = Literal["wal", "table", "manifest", "mark"]
 _FILES: Final[dict[What, str]] = {
@@ -50,6 +52,7 @@ class Damage(Fault):
         self, cluster: ChaosCluster, rng: random.Random, *, politely: bool
     ) -> ChaosNode:
         """End any one node; all the others are sound."""
+        cluster.mend_spots()
         await cluster.wait_ready()
         [node] = await choose(cluster, "node", rng)
         self._victim = node
@@ -100,7 +103,9 @@ class Flip(Damage):
         if not found:
             return self.note([node], f"ended; there was no {self._what}")
         path = rng.choice(found)
-        return self.note([node], _flip(path, range(path.stat().st_size), rng))
+        spot = flip(path, range(path.stat().st_size), rng)
+        cluster.spots.append(spot)
+        return self.note([node], str(spot))
 
 
 class DamagedWitness(Fault):
@@ -118,6 +123,7 @@ class DamagedWitness(Fault):
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
         """Do it step by step; the damaged node and the laggards run when it returns."""
+        cluster.mend_spots()
         leader = await cluster.wait_ready()
         others = [node for node in await choose(cluster, "all", rng) if node is not leader]
         witness, *rest = others
@@ -132,7 +138,7 @@ class DamagedWitness(Fault):
         since, size = before.get(path, 0), path.stat().st_size
         # In the older half: what comes behind it in the log is lost as well.
         where = range(since, max(since + (size - since) // 2, since + 1))
-        detail = f"node {witness.node_id}: {_flip(path, where, rng)}; without the rest of a quorum"
+        detail = f"node {witness.node_id}: {flip(path, where, rng)}; without the rest of a quorum"
         for node in (*laggards, witness):
             node.start()
         return self.note([witness, leader, *informed], detail)
@@ -150,17 +156,6 @@ def _end(nodes: Sequence[ChaosNode], why: str) -> None:
         node.strike(why)
     for node in nodes:
         node.bury()
-
-
-def _flip(path: Path, where: range, rng: random.Random) -> str:
-    """Flip a bit somewhere in a range of bytes; say which."""
-    offset, bit = rng.choice(where), rng.randrange(8)
-    with path.open("r+b") as file:
-        file.seek(offset)
-        [byte] = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte ^ 1 << bit]))
-    return f"bit {bit} of byte {offset} of {path.stat().st_size} in {path.name}"
 
 
 def _sized(node: ChaosNode, pattern: str) -> list[Path]:

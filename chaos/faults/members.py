@@ -36,6 +36,7 @@ class ReplaceMember(Fault):
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
         """Remove it, and bring the newcomer all the way to a vote."""
+        cluster.mend_spots()
         await cluster.wait_ready()
         [leaver] = await choose(cluster, self._who, rng)
         records = self.note([leaver])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Done = Callable[[Operation], None]
 
-WATCH_S: Final = 0.4
+WATCH_S: Final = 0.5
 """How often a caller looks at its clock."""
 HELLO_S: Final = 2.0
 KEEP_ALIVE_S: Final = 12.0

@@ -35,9 +35,9 @@ class Operator:
         self._sizes: dict[int, int] = {}
         """Node -> voters of the configuration it was seen to have last."""
         self._removals: dict[int, int] = {}
+        """Node -> number of the operation that removed it last, unless it was wanted since."""
         self._removed_at = float("-inf")
         """When a removal was asked for last."""
-        """Node -> number of the operation that removed it last, unless it was wanted since."""
 
     # ----------------------------------------------------------------------- what there is
 

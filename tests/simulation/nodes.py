@@ -23,7 +23,7 @@ from tests.simulation.transport import SimTransport
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-_BROKER_TICK_S = 0.2
+_BROKER_TICK_S = 0.3
 """Coarser than a real node's: a lease may end so much later than it could."""
 _EXIT_S = 0.005
 _REFUSALS_MAX = 3

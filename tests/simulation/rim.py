@@ -23,7 +23,7 @@ from tests.simulation.transport import SimTransport
 if TYPE_CHECKING:
     from tests.simulation.nodes import SimNode
 
-TICK_S = 0.4
+TICK_S = 0.5
 """Coarser than a real node's 20 ms: the engine's own next deadline is kept as well."""
 
 _EARLY_MIN_S = 0.001
