@@ -41,6 +41,8 @@ from statemachine import (
 
 _LOG = logging.getLogger(__name__)
 
+STOOD_STILL_S: Final = 1.0
+"""After so long without a tick the process, or its machine, was stopped: leases begin anew."""
 BARRIER_RETRY_S: Final = 0.2
 """When a new leader whose first barrier failed asks again."""
 
@@ -93,7 +95,12 @@ class Broker:
             wall_ms=around.wall_ms,
         )
         self.claims = Claims(
-            machine, proposer=self.proposer, leases=self.leases, answers=self._answers, now_s=now_s
+            machine,
+            proposer=self.proposer,
+            leases=self.leases,
+            answers=self._answers,
+            barriers=self._barriers,
+            now_s=now_s,
         )
         self.queries = Queries(
             machine,
@@ -110,12 +117,14 @@ class Broker:
         self._members = Members(
             consensus.change_members,
             answers=self._answers,
+            barriers=self._barriers,
             peer_addresses=around.peer_addresses,
             reachable=around.reachable,
             look=around.look,
         )
         self.dispatcher = self._make_dispatcher()
         self._take_over_at_s: float | None = None
+        self._ticked_s = now_s()
         self._handing_over = False
         self._lessons = Lessons(
             door=self._door,
@@ -206,10 +215,16 @@ class Broker:
     def tick(self) -> None:
         """Do what is due. Called every few tens of milliseconds."""
         now_s = self._around.now_s()
+        stood_still = now_s - self._ticked_s > STOOD_STILL_S
+        self._ticked_s = now_s
         self.claims.poll(now_s)
         self.queries.poll(now_s)
         if not self.leadership.leads:
             return
+        if stood_still and self.leases.counting:
+            # Who was heard meanwhile is not known yet: heartbeats wait in the sockets.
+            self.leases.stand_down()
+            self._ask_to_take_over()
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()
         try:
@@ -241,6 +256,11 @@ class Broker:
         self._handing_over = False
         self._answers.release_redirects()
         self.dispatcher.go_on()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way: each command and each claim has its answer."""
+        return self.proposer.idle and self.claims.idle
 
     def drain(self) -> None:
         """Refuse new work and send away what is parked; what is under way goes on."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from node.answers import Answers
 from node.leases import LeaseKeeper
 from node.proposer import Proposer, Request
+from node.reads import Barriers
 from node.session import Session
 from node.waiting import ClaimRequest, ClaimRoom, ParkedClaim, QueueKey
 from statemachine import (
@@ -32,6 +33,9 @@ from tq.protocol import FRAME_MAX_BYTES, Code, Type, encode
 CAUTIOUS_S: Final = 30.0
 """For so long a new leader proposes claims it would park: each may repeat one that was
 granted before its time, and parking it would strand those tasks until their leases end."""
+WorkerSession: TypeAlias = tuple[str, int]
+"""Namespace and number of a worker's session."""
+
 _REPEATS_KEPT: Final = 32
 _SESSIONS_KEPT_MAX: Final = 20_000
 _ROOM_BYTES: Final = FRAME_MAX_BYTES - 4096
@@ -48,6 +52,7 @@ class Claims:
         proposer: Takes claims that may find something.
         leases: Learns every grant.
         answers: Sends the answers.
+        barriers: Prove that this node leads.
         now_s: The monotonic clock, seconds.
     """
 
@@ -58,17 +63,19 @@ class Claims:
         proposer: Proposer,
         leases: LeaseKeeper,
         answers: Answers,
+        barriers: Barriers,
         now_s: Callable[[], float],
     ) -> None:
         self._machine = machine
         self._proposer = proposer
         self._leases = leases
         self._answers = answers
+        self._barriers = barriers
         self._now_s = now_s
         self._room = ClaimRoom(machine.ready)
         self._under_way: dict[ClaimRequest, ParkedClaim] = {}
-        self._granted: dict[int, OrderedDict[int, tuple[int, ...]]] = {}
-        """Tokens of the last granted claims by request id, by worker session."""
+        self._granted: dict[WorkerSession, OrderedDict[int, tuple[int, ...]]] = {}
+        """Tokens of the last granted claims by request id."""
         self._cautious_until_s = 0.0
         self._draining = False
 
@@ -76,6 +83,11 @@ class Claims:
     def parked(self) -> int:
         """Claims that wait."""
         return len(self._room)
+
+    @property
+    def idle(self) -> bool:
+        """No claim is on its way through the log or behind a barrier."""
+        return not self._under_way
 
     def receive(self, session: Session, command: Claim, spliced: bytes) -> None:
         """Propose a claim, or let it wait if nothing is ready.
@@ -96,20 +108,28 @@ class Claims:
             before.heir = claim
             return
         self._room.replace(claim)
-        granted = self._granted.get(command.session)
+        granted = self._granted.get((command.namespace, command.session))
         claim.known = granted.get(command.request_id, ()) if granted else ()
         if claim.known and not self._lives(claim.known):
             self._answer_empty(claim)  # what it was granted has ended: it was heard, or is lost
-        elif claim.known or self._room.reserve(claim) or now_s < self._cautious_until_s:
+        elif self._is_for_the_log(claim) or now_s < self._cautious_until_s:
             self._propose(claim)
-        elif self._leases.counting and not self._leases.is_alive(command.session):
-            self._refuse(claim, code=Code.UNKNOWN_SESSION, text="the session is not registered")
         elif command.wait_ms == 0 or self._draining:
-            self._answer_empty(claim)
+            self._answer_empty_if_leading(claim)
         elif len(session.parked) >= session.limits.parked_max:
             self._refuse(claim, code=Code.RATE_LIMITED, text="too many requests are parked")
         else:
             self._room.park(claim)
+
+    def _is_for_the_log(self, claim: ParkedClaim) -> bool:
+        """Whether a claim may find something, or be refused, by what is committed."""
+        session, request_id = claim.command.session, claim.command.request_id
+        return (
+            bool(claim.known)
+            or self._room.reserve(claim)
+            or self._machine.holds_claim(session, request_id)
+            or (self._leases.counting and not self._leases.is_alive(session))
+        )
 
     def replied(self, claim: ParkedClaim, reply: Reply) -> None:
         """Answer a claim that went through the log; park it again if it found nothing."""
@@ -161,7 +181,7 @@ class Claims:
         """Answer every parked claim with nothing, and park none from now on."""
         self._draining = True
         for claim in self._room.clear():
-            self._answer_empty(claim)
+            self._answer_empty_if_leading(claim)
 
     def closed(self, claim: ParkedClaim) -> None:
         """Forget a parked claim whose connection is gone, and no earlier one is there."""
@@ -172,7 +192,7 @@ class Claims:
     def poll(self, now_s: float) -> None:
         """Answer the claims whose wait is over; wake what a lost hint left asleep."""
         for claim in self._room.pop_due(now_s):
-            self._answer_empty(claim)
+            self._answer_empty_if_leading(claim)
         for claim in self._room.wake_any():
             self._propose(claim)
 
@@ -187,6 +207,27 @@ class Claims:
         )
         request.claim = claim
         self._proposer.add(request)
+
+    def _answer_empty_if_leading(self, claim: ParkedClaim) -> None:
+        """Answer with nothing once it is proved that this node still leads.
+
+        Another leader may have granted this very request tasks, and a client that hears of
+        nothing asks for them no more.
+        """
+        self._under_way[claim.request] = claim
+        claim.session.begin(len(claim.spliced))
+        self._barriers.add(partial(self._proved, claim))
+
+    def _proved(self, claim: ParkedClaim, ok: bool) -> None:
+        claim = self._arrived(claim)
+        if not ok:
+            for connection in claim.connections:
+                request_id = claim.command.request_id
+                self._answers.not_accepted(connection, Type.CLAIM_TASK, request_id)
+        elif claim.until_s > self._now_s() and not self._draining:
+            self._propose(claim)  # repeated meanwhile, to wait for longer
+        else:
+            self._answer_empty(claim)
 
     def _arrived(self, claim: ParkedClaim) -> ParkedClaim:
         """End the way of a claim; return who waits for its answer, itself or its repetition."""
@@ -207,9 +248,9 @@ class Claims:
             return [one for one in grants if one.token in claim.known]
         if len(self._granted) > _SESSIONS_KEPT_MAX:
             alive = self._leases.is_alive
-            self._granted = {one: ids for one, ids in self._granted.items() if alive(one)}
-        session, request_id = claim.request
-        kept = self._granted.setdefault(session, OrderedDict())
+            self._granted = {one: ids for one, ids in self._granted.items() if alive(one[1])}
+        namespace, session, request_id = claim.request
+        kept = self._granted.setdefault((namespace, session), OrderedDict())
         kept[request_id] = tuple(grant.token for grant in grants)
         if len(kept) > _REPEATS_KEPT:
             kept.popitem(last=False)

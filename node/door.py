@@ -114,7 +114,7 @@ class Door:
             RequestError: BAD_REQUEST, when it asks for more tasks than the cluster allows.
         """
         count_max = self._machine.settings.claim_max
-        if command.tasks_max > count_max:
+        if command.tasks_max > count_max and self._is_current():
             raise RequestError(
                 Code.BAD_REQUEST,
                 f"count must be 1..{count_max}",

@@ -20,6 +20,7 @@ from cluster.configuration import (
 from cluster.inquiry import Finding
 from node.answers import Answers
 from node.lookout import Seen
+from node.reads import Barriers
 from node.requests import RequestError, parse_change
 from node.session import Session
 from tq.protocol import Code, Type
@@ -78,6 +79,7 @@ class Members:
     Args:
         change_members: Of the replica.
         answers: Sends the answers.
+        barriers: Prove that this node leads: of its members another one may know better.
         peer_addresses: Peer address by member, of the configuration in force.
         reachable: Says why no peer can be told to reach an address, "" if it can.
         look: Looks whether a node waits at its address; calls back.
@@ -88,12 +90,14 @@ class Members:
         change_members: Callable[[Change, object], object],
         *,
         answers: Answers,
+        barriers: Barriers,
         peer_addresses: Callable[[], Mapping[int, Address]],
         reachable: Callable[[Address], str],
         look: Callable[[AddLearner, Seen], None],
     ) -> None:
         self._change_members = change_members
         self._answers = answers
+        self._barriers = barriers
         self._peer_addresses = peer_addresses
         self._reachable = reachable
         self._look = look
@@ -102,14 +106,26 @@ class Members:
     def change(self, session: Session, body: bytes) -> None:
         """Take a CHANGE_MEMBERS; `done` answers it."""
         request_id, change = parse_change(body)
+        asked = Asked(session, request_id, change)
+
+        def take(ok: bool) -> None:
+            if ok:
+                self._take(asked)
+            else:
+                self.done(asked, 0, "NOT_LEADER")
+
         if isinstance(change, AddLearner):
             trouble = self._reachable(change.address)
             if trouble:
                 raise RequestError(Code.BAD_REQUEST, trouble, request_id=request_id)
-            if change.node_id not in self._peer_addresses():
-                self._look_first(Asked(session, request_id, change), change)
-                return
-        self._change_members(change, Asked(session, request_id, change))
+        self._barriers.add(take)
+
+    def _take(self, asked: Asked) -> None:
+        change = asked.change
+        if isinstance(change, AddLearner) and change.node_id not in self._peer_addresses():
+            self._look_first(asked, change)
+        else:
+            self._change_members(change, asked)
 
     def _look_first(self, asked: Asked, change: AddLearner) -> None:
         """Add nobody who does not answer: it would be missing until somebody removed it."""

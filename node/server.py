@@ -179,7 +179,7 @@ class Node:
             await see_off(lambda: clients.connections)
         clients.stop_accepting()
         broker.drain()
-        await until(lambda: broker.proposer.idle, timeout_s=_DRAIN_MAX_S)
+        await until(lambda: broker.idle, timeout_s=_DRAIN_MAX_S)
         await self._close()
         self._log.info("node_stopped")
 

@@ -21,7 +21,7 @@ from statemachine import Claim
 
 QueueKey: TypeAlias = tuple[str, str]
 """(namespace, queue)"""
-ClaimRequest: TypeAlias = tuple[int, int]
+ClaimRequest: TypeAlias = tuple[str, int, int]
 """(worker session, request id)"""
 
 LOOKS_MAX: Final = 1000
@@ -77,7 +77,8 @@ class ParkedClaim:
     @property
     def request(self) -> ClaimRequest:
         """What it shares with its repetitions, and with no other claim."""
-        return (self.command.session, self.command.request_id)
+        command = self.command
+        return (command.namespace, command.session, command.request_id)
 
     @property
     def connections(self) -> list[Session]:

@@ -236,7 +236,7 @@ class Composition:
             self.clients.outbox.flush()
             then()
 
-        self._until(lambda: broker.proposer.idle, _DRAIN_MAX_S, close)
+        self._until(lambda: broker.idle, _DRAIN_MAX_S, close)
 
     def _until(self, holds: Callable[[], bool], left_s: float, then: Callable[[], None]) -> None:
         if holds() or left_s <= 0:

@@ -32,13 +32,20 @@ def client(world: World) -> Client:
     return world.client()
 
 
+def ask(client: Client, *fields: object) -> int:
+    """Ask for a change, and let the leader prove that it leads."""
+    rid = client.send(CHANGE, *fields)
+    client.world.loop.run()
+    return rid
+
+
 def asked(world: World) -> tuple[Change, object]:
     [only] = world.consensus.changes
     return only
 
 
 def refused(world: World, client: Client, refusal: ChangeRefusal) -> tuple[int, list[Any]]:
-    rid = client.send(CHANGE, "remove", 4, "")
+    rid = ask(client, "remove", 4, "")
     _, context = asked(world)
     world.broker.change_done(context, 0, refusal)
     [(kind, answer)] = client.answers()
@@ -58,7 +65,7 @@ def refused(world: World, client: Client, refusal: ChangeRefusal) -> tuple[int, 
 def test_a_change_goes_to_the_engine_and_is_acknowledged_with_its_index(
     world: World, client: Client, fields: tuple[Any, ...], change: Change
 ) -> None:
-    rid = client.send(CHANGE, *fields)
+    rid = ask(client, *fields)
     wanted, context = asked(world)
     assert wanted == change
     assert client.answers() == [], "not before it is committed"
@@ -112,7 +119,7 @@ def test_a_refusal_that_passes_says_when_to_ask_again(
 
 
 def test_a_leader_that_was_deposed_meanwhile_redirects(world: World, client: Client) -> None:
-    client.send(CHANGE, "promote", 4, "")
+    ask(client, "promote", 4, "")
     _, context = asked(world)
     world.follow()
     world.broker.change_done(context, 0, "NOT_LEADER")
@@ -120,8 +127,22 @@ def test_a_leader_that_was_deposed_meanwhile_redirects(world: World, client: Cli
     assert kind == Type.REDIRECT
 
 
+@pytest.mark.parametrize("verb", ["add", "promote", "remove"])
+def test_a_leader_says_nothing_of_members_before_it_knows_that_it_leads(
+    world: World, client: Client, verb: str
+) -> None:
+    world.consensus.holds_reads = True
+    ask(client, verb, 4, AT if verb == "add" else "")
+    assert world.consensus.changes == []  # another leader may have added or removed node 4
+    world.follow()
+    world.consensus.pass_reads(ok=False)
+    [(kind, _)] = client.answers()
+    assert kind == Type.REDIRECT
+    assert world.consensus.changes == []
+
+
 def test_a_closed_connection_is_not_answered(world: World, client: Client) -> None:
-    client.send(CHANGE, "promote", 4, "")
+    ask(client, "promote", 4, "")
     _, context = asked(world)
     client.close()
     world.broker.change_done(context, 57, None)
@@ -150,6 +171,7 @@ def members_of(
     members = Members(
         world.consensus.change_members,
         answers=world.broker._answers,
+        barriers=world.broker._barriers,
         peer_addresses=lambda: known,
         reachable=lambda _: reachable,
         look=(lookout or Lookout()).look,
@@ -162,7 +184,7 @@ def members_of(
 def test_a_member_elsewhere_is_a_conflict_and_the_same_again_is_none() -> None:
     for at, code in (("127.0.0.1", "ALREADY"), ("127.0.0.2", "CONFLICT")):
         world, client = members_of({4: (at, 7430)})
-        client.send(CHANGE, "add", 4, AT)
+        ask(client, "add", 4, AT)
         world.broker.change_done(asked(world)[1], 0, "ALREADY")
         [(_, answer)] = client.answers()
         assert answer[1] == code
@@ -178,7 +200,7 @@ def test_an_address_that_no_peer_could_reach_is_refused_at_the_door() -> None:
 def test_a_node_is_added_once_it_was_seen_to_wait_and_not_before() -> None:
     lookout = Lookout()
     world, client = members_of({}, lookout=lookout)
-    rid = client.send(CHANGE, "add", 4, AT)
+    rid = ask(client, "add", 4, AT)
     assert [change for change, _ in lookout.looks] == [AddLearner(4, ("127.0.0.1", 7430))]
     assert world.consensus.changes == []
     lookout.see(None)
@@ -192,7 +214,7 @@ def test_a_node_that_is_not_where_it_should_be_is_not_added(
 ) -> None:
     lookout = Lookout()
     world, client = members_of({}, lookout=lookout)
-    rid = client.send(CHANGE, "add", 4, AT)
+    rid = ask(client, "add", 4, AT)
     lookout.see(Finding("what stands in the way", may_pass))
     assert client.answers() == [
         (Type.NACK, [rid, "NOT_WAITING", "what stands in the way", retry_after_ms])
@@ -203,12 +225,12 @@ def test_a_node_that_is_not_where_it_should_be_is_not_added(
 def test_one_address_is_looked_at_at_a_time() -> None:
     lookout = Lookout()
     world, client = members_of({}, lookout=lookout)
-    client.send(CHANGE, "add", 4, AT)
+    ask(client, "add", 4, AT)
     assert client.nack(CHANGE, "add", 5, "127.0.0.1:7440")[0] == "CHANGE_UNDER_WAY"
     client.close()
     lookout.see(Finding("for nobody", may_pass=True))
     again = world.client()
-    again.send(CHANGE, "add", 5, "127.0.0.1:7440")
+    ask(again, "add", 5, "127.0.0.1:7440")
     assert [change.node_id for change, _ in lookout.looks] == [5]
 
 
@@ -216,7 +238,7 @@ def test_promotions_removals_and_members_are_not_looked_at() -> None:
     lookout = Lookout()
     world, client = members_of({4: ("127.0.0.1", 7430)}, lookout=lookout)
     for fields in (("promote", 4, ""), ("remove", 4, ""), ("add", 4, AT)):
-        client.send(CHANGE, *fields)
+        ask(client, *fields)
     assert (len(world.consensus.changes), lookout.looks) == (3, [])
 
 

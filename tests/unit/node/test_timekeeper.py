@@ -173,3 +173,21 @@ def test_a_lease_that_was_extended_after_a_dropped_expiry_lasts_its_new_time() -
 
 def decoded(world: World) -> list[object]:
     return [one for proposal in world.consensus.waiting for one in decode_entry(proposal.entry)[1]]
+
+
+def test_a_leader_that_stood_still_takes_no_lease_whose_heartbeat_waits_to_be_read() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit()
+    [grant] = client.claim(session)
+    world.pass_s(0.5)
+
+    world.clock.pass_s(31)  # longer than the lease, and than a session may be silent
+    world.broker.tick()
+    world.loop.run()
+
+    assert client.ack(Type.HEARTBEAT, session, [grant[1]]) == [[]]
+    world.pass_s(29)
+    assert client.ack(Type.HEARTBEAT, session, [grant[1]]) == [[]]
+    client.ack(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")

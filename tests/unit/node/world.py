@@ -148,8 +148,8 @@ class Client:
         assert kind == Type.ACK, answer
         return answer
 
-    def nack(self, type_: int, *fields: Any) -> list[Any]:
-        kind, answer = self.ask(type_, *fields)
+    def nack(self, type_: int, *fields: Any, rid: int | None = None) -> list[Any]:
+        kind, answer = self.ask(type_, *fields, rid=rid)
         assert kind == Type.NACK, answer
         return answer
 
