@@ -17,6 +17,8 @@ from tests.simulation.invariants import Violation
 from tests.simulation.invariants.claim_order import ClaimOrder
 from tests.simulation.invariants.fences import Fences
 from tests.simulation.invariants.lease_times import LeaseTimes
+from tests.simulation.invariants.repeats import Repeats
+from tests.simulation.invariants.sessions import Sessions
 from tests.simulation.scenes import (
     COMPLETED,
     LOST,
@@ -62,6 +64,34 @@ def test_an_ended_session_that_claims_is_seen() -> None:
     scene.apply(encode_internal(ExpireSessions((SESSION,))), replies=[Done()])
     with pytest.raises(Violation, match="which has ended"):
         scene.claim(A, attempt=2)
+
+
+def test_a_worker_that_was_heard_is_not_told_that_its_session_has_ended() -> None:
+    scene = Scene(Sessions)
+    scene.register()
+    gone: dict[str, str] = {"code": Code.UNKNOWN_SESSION}
+    scene.ledger.settings = scene.ledger.settings._replace(lease_ms=1000)
+    scene.told("heartbeat", SESSION + 1, [], **gone)
+    scene.now += 1.0
+    scene.told("heartbeat", SESSION, [], **gone)  # its end may be on its way
+    scene.ledger.session_heard[SESSION] = scene.now - 0.9
+    with pytest.raises(Violation, match="alive, and was heard"):
+        scene.told("claim", SESSION, ["q"], 1, 0, **gone)
+    scene.apply(encode_internal(ExpireSessions((SESSION,))), replies=[Done()])
+    scene.told("claim", SESSION, ["q"], 1, 0, **gone)
+
+
+def test_a_claim_that_holds_leases_is_not_told_of_nothing() -> None:
+    scene, token = leased(Repeats)
+    scene.told("claim", SESSION, ["q"], 1, 0, answer=[[]])
+    number = scene.history.operations[-1].number
+    assert number != 7
+    scene.history._number = 6
+    with pytest.raises(Violation, match="is told of nothing and holds"):
+        scene.told("claim", SESSION, ["q"], 1, 0, answer=[[]])
+    scene.expire(token)
+    scene.history._number = 6
+    scene.told("claim", SESSION, ["q"], 1, 0, answer=[[]])
 
 
 def test_a_late_result_that_is_taken_is_seen() -> None:

@@ -22,6 +22,7 @@ from tests.simulation.invariants.reads import Reads
 from tests.simulation.invariants.repeats import Repeats
 from tests.simulation.invariants.rule import Invariant
 from tests.simulation.invariants.same_entries import SameEntries
+from tests.simulation.invariants.sessions import Sessions
 from tests.simulation.violation import Violation
 
 __all__ = ["ALL", "Invariant", "Violation"]
@@ -38,6 +39,7 @@ ALL: Final[tuple[type[Invariant], ...]] = (
     ClaimOrder,
     Repeats,
     LeaseTimes,
+    Sessions,
     Acknowledged,
     Reads,
     EqualDigests,

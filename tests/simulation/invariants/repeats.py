@@ -1,7 +1,7 @@
 """A claim that is repeated is told of the leases it has (3: idempotent claims).
 
 A client whose answer was lost asks again under the same request id. If that leased further
-tasks, those of the lost answer would stand still until their leases end.
+tasks, or was told of none, those of the lost answer would stand still until their leases end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from statemachine import Claim, Grant
+from tests.simulation.history import Operation
 from tests.simulation.invariants.rule import Invariant
 from tests.simulation.stories import IN_PROGRESS, Listener, TaskStory
 
@@ -25,6 +26,7 @@ class Repeats(Listener, Invariant):
         super().__init__(world)
         self._ledger = world.history.ledger
         self._ledger.listeners.append(self)
+        world.history.listeners.append(self._ended)
         self._held: dict[tuple[int, int], list[tuple[int, int, TaskStory]]] = {}
         """Session and request id -> (index, token, story) of what was leased for it."""
 
@@ -42,3 +44,13 @@ class Repeats(Listener, Invariant):
                     f"{other.describe()} since {before} and leases {story.describe()} at {index}"
                 )
         held.append((index, grant.token, story))
+
+    def _ended(self, operation: Operation) -> None:
+        if operation.kind != "claim" or operation.outcome != "ok" or operation.answer[0]:
+            return
+        for since, token, story in self._held.get((operation.what[0], operation.number), ()):
+            if story.state == IN_PROGRESS and story.token == token:
+                self.fail(
+                    f"{operation.describe()} is told of nothing and holds {story.describe()} "
+                    f"since {since}"
+                )

@@ -13,6 +13,7 @@ from typing import Any, Final
 from cluster import recovery
 from cluster.engine import Engine
 from node import broker, dispatcher
+from node.claims import Claims
 from node.door import Door
 from statemachine import claiming, commands, machine, submitting
 from statemachine.checkpoint import Changes
@@ -290,6 +291,12 @@ SERVICE: Final = (
         "H5b P7",
         places=(((broker, "Barriers"), service.NoBarriers),),
         options={"nodes": 3, **_LONG_IN_OFFICE},
+    ),
+    Plant(
+        "AnswersClaimsUnasked",
+        "claims",
+        places=(((Claims, "_answer_empty_if_leading"), service.answers_claims_unasked),),
+        options={**_LONG_IN_OFFICE, "kinds": ("isolate", "clients"), "nodes": 3, "workers": 5},
     ),
     Plant(
         "RefusesUnasked",

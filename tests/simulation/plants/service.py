@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.interface import DropReason
 from node.broker import Broker
+from node.claims import Claims
 from node.door import Door
 from node.leases import Lease, LeaseKeeper
 from node.proposer import Batch
 from node.reads import Barriers, Read
 from node.requests import RequestError
+from node.waiting import ParkedClaim
 from statemachine import Machine, TaskResult, decode_entry
 from tq.protocol import Code
 
@@ -104,6 +106,11 @@ class NoBarriers(Barriers):
 
     def add(self, read: Read) -> None:
         self._schedule(lambda: read(True))
+
+
+def answers_claims_unasked(claims: Claims, claim: ParkedClaim) -> None:
+    """A leader says that there is nothing to claim without asking whether it still leads."""
+    claims._answer_empty(claim)  # the claims' own method else
 
 
 class RefusesUnasked(Exception):  # noqa: N818 - what is caught in the place of a refusal
