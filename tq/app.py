@@ -30,13 +30,19 @@ class PartlySubmitted(TqError):  # noqa: N818 -- says what happened, as in tq.er
     """Some tasks of a `map` were refused; the others are on their way.
 
     Attributes:
-        outcomes: A handle or an error for each, in the order given.
+        outcomes: A handle or an error for each, in the order given. An app does not travel:
+            in another process the task's id stands in place of its handle.
     """
 
-    def __init__(self, outcomes: Sequence[Handle[Any] | TqError]) -> None:
+    def __init__(self, outcomes: Sequence[Handle[Any] | TaskId | TqError]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, TqError)]
         super().__init__(f"{len(errors)} of {len(outcomes)} tasks refused, first: {errors[0]}")
         self.outcomes = list(outcomes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to make this error again, in another process."""
+        told = [one.id if isinstance(one, Handle) else one for one in self.outcomes]
+        return type(self), (told,), {**self.__dict__, "outcomes": told}
 
 
 class SubmitClient(Protocol):

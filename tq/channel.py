@@ -20,8 +20,9 @@ was sent and the connection ended, or the leader lost its office, without an ans
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tq.connection import Connection, refusal
 from tq.doubt import lack, verdict, verdicts
@@ -35,6 +36,7 @@ from tq.errors import (
     UnknownOutcome,
     from_refusal,
 )
+from tq.given_up import GivenUpClaims
 from tq.protocol import Code, Type
 from tq.request import PARKED, Request, frame_of
 from tq.room import Room
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tq.connection import Dial
+
+REQUEST_ID_FIRST_MIN: Final = 2**56
 
 
 class Channel:
@@ -84,18 +88,22 @@ class Channel:
         self._in_flight_max = in_flight_max
         self.info: Mapping[str, Any] = {}
         """What the leader said of itself when it was last connected to; {} before."""
-        self._request_id = 0  # never starts again: a worker's session remembers its claims by it
         self._reset()
 
     def _reset(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        # A session remembers its claims by their request ids, and may have several clients,
+        # or one after the other: each counts from a place of its own.
+        self._request_id = REQUEST_ID_FIRST_MIN + int.from_bytes(os.urandom(7))
+        self._given_up = GivenUpClaims(self.call)
         # Every request that is not settled, in the order of the request ids.
         self._requests: dict[int, Request] = {}
         # What waits for room on the connection; without one, `_requests` says who waits.
         self._unsent: deque[Request] = deque()
         self._room = Room(self._in_flight_max)
         self._connection: Connection | None = None
+        self._has_answered = False  # whether the node at its other end did, to any request
         # Left for another node, while their last answers may still come.
         self._leaving: list[Connection] = []
         self._search: asyncio.Task[None] | None = None
@@ -155,11 +163,20 @@ class Channel:
             return await request.future
         except asyncio.CancelledError:
             if request.future.done() and not request.future.cancelled():
-                request.future.exception()  # nobody will ask for it any more
+                failed = request.future.exception()  # nobody will ask for it any more
+                if failed is None and message_type == Type.CLAIM_TASK:
+                    self._given_up.give_back(request.future.result())
             raise
         finally:
             timer.cancel()
             self._requests.pop(request_id, None)
+            self._note_given_up(request, request_id)
+
+    def _note_given_up(self, request: Request, request_id: int) -> None:
+        """Note a claim that may still be answered, and nobody waits for it any more."""
+        if request.connection is not None and request.message_type == Type.CLAIM_TASK:
+            self._given_up.note(request_id, request.connection)
+            request.connection = None
 
     async def close(self) -> None:
         """Give up all requests and close all connections."""
@@ -227,9 +244,12 @@ class Channel:
         if request is None or request.future.done():
             if message_type == Type.NACK and payload[0] == 0:
                 connection.abort(f"refused by the node: {refusal(payload)}")
+            if request is not None and request.connection is connection:
+                self._note_given_up(request, payload[0])  # in this very moment
+            self._given_up.answered(payload[0], message_type, payload)
             return
         if message_type == Type.ACK:
-            self._seeker.succeeded()
+            self._note_answer(request)
             request.future.set_result(verdicts(request, payload))
         elif message_type == Type.NACK:
             self._refused(connection, request, payload)
@@ -238,11 +258,16 @@ class Channel:
         else:
             raise ProtocolError(f"an answer of type {message_type:#04x}")
 
+    def _note_answer(self, request: Request) -> None:
+        request.connection = None
+        self._has_answered = True
+        self._seeker.succeeded()
+
     def _refused(self, connection: Connection, request: Request, payload: list[Any]) -> None:
         error = refusal(payload)
         _, code, _, retry_after_ms = payload
         if isinstance(error, Rejected):
-            self._seeker.succeeded()
+            self._note_answer(request)
             request.future.set_exception(verdict(request, error))
             return
         self._seeker.note(connection.address, str(error))
@@ -286,10 +311,14 @@ class Channel:
             if request.connection is connection:
                 request.connection = None
                 request.at_risk = True
+        self._given_up.lost(connection)
         if connection in self._leaving:
             self._leaving.remove(connection)
         if connection is self._connection:
             self._connection = None
+            if not self._has_answered:
+                # Or a request that ends its connections would be sent a thousand times a second.
+                self._seeker.missed()
             if self._is_anyone_waiting():
                 self._seek()
 
@@ -342,7 +371,7 @@ class Channel:
         leaving, self._leaving = self._leaving, []
         for old in leaving:
             old.close()  # tells _on_lost, which puts its unanswered requests at risk
-        self._connection = connection
+        self._connection, self._has_answered = connection, False
         self.info = connection.info
         self._unsent = deque(
             request for request in self._requests.values() if request.connection is None

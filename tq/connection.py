@@ -50,8 +50,10 @@ LOST_S: Final = 2.0
 KEEP_ALIVE_S: Final = HEARTBEAT_INTERVAL_MS / 1000
 OPEN_MAX_S: Final = 2.0
 """How long connecting and HELLO may take together, seconds."""
+GOODBYE_S: Final = 1.0
+"""How long a connection that was closed may still write, seconds."""
 
-_OWN_REQUEST_ID = REQUEST_ID_MAX  # HELLO and keep-alive; calls count up from 1
+_OWN_REQUEST_ID = REQUEST_ID_MAX  # HELLO and keep-alive; calls stay far below
 _FLUSH_BYTES = 1024 * 1024
 _LOOK_MIN_S: Final = 0.01
 
@@ -108,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._patience_s = PROBE_SOON_S
         self._silent = False
         self._timer: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
 
     @property
     def paused(self) -> bool:
@@ -174,12 +177,14 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """Write what is waiting, then close."""
+        """Write what is waiting, then close; what is not read within `GOODBYE_S` is dropped."""
         self._flush()
         self._outflow.finish()
         self._end("")
-        if self._transport is not None:
+        if self._transport is not None and not self._gone.is_set():
             self._transport.close()
+            # A transport waits until all is written: of a node that hangs for ever.
+            self._goodbye = self._loop.call_later(GOODBYE_S, self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone, after `close` or `abort`."""
@@ -205,6 +210,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner; see `asyncio.Protocol`."""
         self._end(f"connection lost: {exc}" if exc else "closed by the node")
+        if self._goodbye is not None:
+            self._goodbye.cancel()
         self._gone.set()
 
     def pause_writing(self) -> None:

@@ -41,6 +41,7 @@ def lack(request: Request, why: str) -> TqError:
 
 def verdict(request: Request, error: Rejected) -> TqError:
     """Return what its caller has to hear of a request whose latest sending was refused."""
+    error.repeated = request.at_risk
     if not request.at_risk or request.message_type in READS or error.code in _SETTLING:
         return error
     return UnknownOutcome(f"{request.message_type.name}: {_doubtful(str(error))}")

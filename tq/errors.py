@@ -29,7 +29,7 @@ TqError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,13 +74,21 @@ class Rejected(TqError):
         code: One of `tq.protocol.Code`, or a code this version does not know.
         text: For humans: what, and why.
         retry_after_s: Seconds after which asking again makes sense; None if never said.
+        repeated: Whether the request had been sent before, without an answer: what was refused
+            is the repetition, and the first sending may be why.
     """
+
+    repeated: bool = False
 
     def __init__(self, code: str, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {text}" if text else code)
         self.code = str(code)
         self.text = text
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to make this error again, in another process."""
+        return type(self), (self.code, self.text, self.retry_after_s), self.__dict__
 
 
 class BadRequest(Rejected):
@@ -92,7 +100,8 @@ class ChangeRefused(Rejected):
 
     `code` is `NO_SUCH_MEMBER`, `ALREADY` (there is nothing to do), `NOT_WAITING` (the node to be
     added does not answer), `NOT_CAUGHT_UP` (see `retry_after_s`), `QUORUM_AT_RISK` or
-    `TOO_MANY_MEMBERS`.
+    `TOO_MANY_MEMBERS`. With `repeated`, `ALREADY` and `NO_SUCH_MEMBER` may mean that the first
+    sending of this very request did it.
     """
 
 
@@ -165,6 +174,10 @@ class TaskFailed(TqError):
         reason = f": {status.error}" if status.error else ""
         super().__init__(f"task {status.task_id} ({status.name}) is {status.state}{reason}")
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to make this error again, in another process."""
+        return type(self), (self.status,), self.__dict__
 
 
 class ProtocolError(TqError):

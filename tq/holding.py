@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from tq.bell import Bell
 from tq.context import Ctx, Progress
 from tq.decisions import Attempt, Ending, ProgressGate
-from tq.errors import LeaseLost, TqError, Unavailable, UnknownOutcome
+from tq.errors import BadRequest, ConfigError, LeaseLost, NotFound, Rejected, TqError
 from tq.heart import Heart
 from tq.ids import TaskId
 from tq.runner import Execution, Failure, Outcome, Success, TaskRunner, one_line
@@ -22,6 +22,8 @@ from tq.worker_calls import Grant
 GRACE_S: Final = 1.0
 """How long a function that was told to stop may take before its task is given back."""
 REPORT_PAUSE_S: Final = 0.2
+REPORT_PAUSE_MAX_S: Final = 5.0
+"""Between reports that are refused for reasons that have nothing to do with the result."""
 
 log = logging.getLogger("tq.worker")
 
@@ -73,6 +75,7 @@ class Holding:
         self._loop = asyncio.get_running_loop()
         self._bell = Bell()
         self._gate = ProgressGate()
+        self._execution: Execution | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._leaving = False
         self._facts = {"task_id": grant.task_id, "task": grant.name, "token": grant.token}
@@ -90,7 +93,20 @@ class Holding:
         """Carry the task to its end; returns once its function is over, too.
 
         Only a worker that is leaving does not wait for a function that will not stop.
+
+        Raises:
+            Exception: This worker cannot run it, and has given it back.
         """
+        try:
+            await self._carry()
+        except Exception:
+            # Before anything else: nobody would renew the lease, and its loss would be charged.
+            if self._execution is not None:
+                self._execution.cancel()
+            await self.give_back()
+            raise
+
+    async def _carry(self) -> None:
         if not await self._wait_confirmed():
             return
         if self._task is None:
@@ -105,6 +121,7 @@ class Holding:
             on_progress=self._offer_progress,
         )
         execution = self._runner.start(self._task, self._grant.payload, ctx)
+        self._execution = execution
         execution.done.add_done_callback(lambda _: self._bell.ring())
         ending = await self._watch(execution)
         if self._reporting is not None:
@@ -206,7 +223,12 @@ class Holding:
             await self.give_back()
 
     async def _report(self, outcome: Outcome) -> None:
-        """Send the end until it is on record; the same end may be sent again and again."""
+        """Send the end until it is on record; the same end may be sent again and again.
+
+        Only what is wrong with a result itself makes a failure of it: that a node refuses the
+        connection, or is busy, says nothing about what the function did.
+        """
+        pause_s = REPORT_PAUSE_S
         while True:
             try:
                 await self._send(outcome)
@@ -214,17 +236,18 @@ class Holding:
                 self._heart.lose(self._grant.token)
                 self._say_lost("its result was refused")
                 return
-            except (Unavailable, UnknownOutcome) as error:
+            except (BadRequest, ConfigError, NotFound) as error:
+                if isinstance(outcome, Failure) or isinstance(error, NotFound):
+                    self._say_refused(error)
+                    return
+                outcome = Failure(one_line(f"{type(error).__name__}: {error}"), retry=False)
+            except TqError as error:
                 if self._heart.is_lost(self._grant.token, self._loop.time()):
                     self._say_lost(f"before its result was on record: {error}")
                     return
-                await asyncio.sleep(REPORT_PAUSE_S)
-            except TqError as error:
-                if isinstance(outcome, Failure):
-                    facts = {**self._facts, "error": str(error)}
-                    log.error("report_refused", extra={"facts": facts})  # noqa: TRY400 - the cluster's words say it all
-                    return
-                outcome = Failure(one_line(f"{type(error).__name__}: {error}"), retry=False)
+                await asyncio.sleep(pause_s)
+                if isinstance(error, Rejected):
+                    pause_s = min(2 * pause_s, REPORT_PAUSE_MAX_S)
             else:
                 return
 
@@ -248,6 +271,9 @@ class Holding:
                 f"is another version of it deployed? It has: {known}"
             )
         )
+
+    def _say_refused(self, error: TqError) -> None:
+        log.error("report_refused", extra={"facts": {**self._facts, "error": str(error)}})
 
     def _say_lost(self, why: str) -> None:
         log.warning("lease_lost", extra={"facts": {**self._facts, "why": why}})

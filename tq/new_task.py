@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tq.durations import Duration, milliseconds
 from tq.errors import BadRequest, ConfigError
 from tq.ids import TaskId
-from tq.protocol import PAYLOAD_MAX_BYTES, Code
+from tq.protocol import PAYLOAD_MAX_BYTES, Code, Type
+from tq.request import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,24 @@ def too_large(what: str, size_bytes: int) -> BadRequest:
         Code.TOO_LARGE,
         f"{what} has {size_bytes} bytes, over the limit of {PAYLOAD_MAX_BYTES}",
     )
+
+
+def sendable(fields: list[object]) -> list[object]:
+    """Return the fields of a task of a batch, once it is certain that they can be sent.
+
+    A batch that cannot be encoded would be found out after others have left.
+
+    Args:
+        fields: As `NewTask.fields` gives them.
+
+    Raises:
+        ConfigError: They hold something that the wire has no form for.
+    """
+    task_id, queue, name, _, options = fields
+    size_bytes = len(frame_of(Type.SUBMIT_TASK, [0, task_id, queue, name, options]))
+    if size_bytes > _FIELDS_MAX_BYTES:
+        raise ConfigError(f"name and queue of a task of a batch: {size_bytes} bytes are too many")
+    return fields
 
 
 _BATCH_MAX_BYTES = 1024 * 1024

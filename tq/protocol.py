@@ -177,7 +177,7 @@ def is_name(text: object) -> bool:
 # ------------------------------------------------------------------------------ frames
 
 _HEADER = Struct(">IB")
-_HEADER_BYTES = _HEADER.size
+HEADER_BYTES = _HEADER.size
 _LENGTH_BYTES = 4
 _SMALL_CHUNK_BYTES = 4096
 _PACKER_KEPT_MAX_BYTES = 1024 * 1024
@@ -282,7 +282,7 @@ class Decoder:
         # Bytes in _parts. Invariant: less than _need_bytes.
         self._held_bytes = 0
         # Size of the unfinished frame with its length field, or of a header if unknown.
-        self._need_bytes = _HEADER_BYTES
+        self._need_bytes = HEADER_BYTES
 
     @property
     def held_bytes(self) -> int:
@@ -314,8 +314,8 @@ class Decoder:
         frames: list[tuple[int, bytes]] = []
         size = len(data)
         start = 0
-        need = _HEADER_BYTES
-        while size - start >= _HEADER_BYTES:
+        need = HEADER_BYTES
+        while size - start >= HEADER_BYTES:
             length, message_type = _HEADER.unpack_from(data, start)
             if not 0 < length <= self.frame_max_bytes:
                 raise self._wrong_length(length, frames)
@@ -323,9 +323,9 @@ class Decoder:
             end = start + need
             if end > size:
                 break
-            frames.append((message_type, data[start + _HEADER_BYTES : end]))
+            frames.append((message_type, data[start + HEADER_BYTES : end]))
             start = end
-            need = _HEADER_BYTES
+            need = HEADER_BYTES
         self._need_bytes = need
         if start < size:
             self._hold(data[start:])

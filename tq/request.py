@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tq.errors import ConfigError, ProtocolError
-from tq.protocol import Type, encode
+from tq.protocol import HEADER_BYTES, Type, encode, unpack
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +29,9 @@ READS = frozenset(
     }
 )
 """Requests that change nothing: whether one was executed does not matter."""
+
+_WITH_FACTS = frozenset({Type.REGISTER_WORKER, Type.HEARTBEAT})
+"""Requests with a map of the caller's own making, and seldom sent."""
 
 
 class Request:
@@ -59,6 +62,10 @@ def frame_of(message_type: Type, payload: Sequence[object]) -> bytes:
         ConfigError: It holds something that cannot be sent.
     """
     try:
-        return encode(message_type, payload)
+        frame = encode(message_type, payload)
+        if message_type in _WITH_FACTS:
+            # The node would refuse to read it, and close the connection with all there is on it.
+            unpack(frame[HEADER_BYTES:])
     except ProtocolError as error:
         raise ConfigError(str(error)) from None
+    return frame

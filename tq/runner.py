@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import queue
 import threading
 import traceback
@@ -26,6 +27,8 @@ from tq.task import AnyTask
 
 DETAIL_BYTES_MAX: Final = 64 * 1024
 """Longest traceback that is sent; of a longer one the end is kept, where the error is."""
+
+log = logging.getLogger("tq.worker")
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,31 @@ Outcome = Success | Failure
 def failure_of(exception: BaseException) -> Failure:
     """Write down what a function raised.
 
-    `Discard` and values that cannot be serialized will not get better by trying again.
+    `Discard` and values that cannot be serialized will not get better by trying again. This
+    never raises, whatever the exception's own methods do.
     """
+    try:
+        return _described(exception)
+    except BaseException:  # noqa: BLE001 - the exception is the user's, and so is what it raises
+        return Failure(type(exception).__name__, retry=not isinstance(exception, Discard))
+
+
+def _described(exception: BaseException) -> Failure:
     if isinstance(exception, Discard):
-        return Failure(one_line(f"Discard: {exception.reason}"), retry=False)
+        return Failure(one_line(f"Discard: {_text_of(exception.reason)}"), retry=False)
     detail = "".join(traceback.format_exception(exception)).encode(errors="replace")
     return Failure(
-        one_line(f"{type(exception).__name__}: {exception}"),
+        one_line(f"{type(exception).__name__}: {_text_of(exception)}"),
         retry=not isinstance(exception, SerializationError),
         detail=detail[-DETAIL_BYTES_MAX:].decode(errors="ignore").encode(),
     )
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except BaseException as error:  # noqa: BLE001 - see failure_of
+        return f"(its text cannot be made: {type(error).__name__})"
 
 
 def one_line(text: str) -> str:
@@ -120,7 +138,11 @@ class TaskRunner(Protocol):
     """What a worker asks of its runner."""
 
     def start(self, task: AnyTask, payload: bytes, ctx: Ctx) -> Execution:
-        """Run one task; called on the loop that wants the outcome."""
+        """Run one task; called on the loop that wants the outcome.
+
+        Raises:
+            Exception: It cannot be run here, and will not be.
+        """
 
     def close(self) -> None:
         """Let go of everything; functions that still run are not waited for."""
@@ -138,7 +160,11 @@ class Runner:
         self._pool = DaemonPool(threads_max)
 
     def start(self, task: AnyTask, payload: bytes, ctx: Ctx) -> Execution:
-        """Run one task; called on the loop that wants the outcome."""
+        """Run one task; called on the loop that wants the outcome.
+
+        Raises:
+            RuntimeError: The process cannot start another thread; the task will not run.
+        """
         execution = Execution(asyncio.get_running_loop())
         context = bind(ctx)
         if task.is_async:
@@ -179,13 +205,21 @@ class CoroutineThread:
         context: contextvars.Context,
         execution: Execution,
     ) -> None:
-        """Run a coroutine here and resolve the execution with what it returns."""
-        if self._thread is None:
+        """Run a coroutine here and resolve the execution with what it returns.
+
+        Raises:
+            RuntimeError: The process cannot start another thread.
+        """
+        if self._thread is None or self._thread.loop.is_closed():
             self._thread = LoopThread("tq-coroutines")
         loop = self._thread.loop
 
         def create() -> None:
-            task = loop.create_task(make(), context=context)
+            try:
+                task = loop.create_task(make(), context=context)
+            except BaseException as error:  # noqa: BLE001 - a task factory of the user's
+                execution.finish(failure_of(error))
+                return
             execution.on_cancel(lambda: _call_threadsafe(loop, task.cancel))
             task.add_done_callback(lambda done: execution.finish(_outcome_of(done)))
 
@@ -199,7 +233,10 @@ class CoroutineThread:
 
 def _outcome_of(task: asyncio.Task[Outcome]) -> Outcome:
     # Cancelled before its first step, a coroutine never reaches its own handler.
-    return Failure("CancelledError") if task.cancelled() else task.result()
+    if task.cancelled():
+        return Failure("CancelledError")
+    error = task.exception()
+    return task.result() if error is None else failure_of(error)
 
 
 def _call_threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
@@ -217,16 +254,24 @@ class DaemonPool:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def put(self, call: Callable[[], None]) -> None:
-        """Run a call that never raises, as soon as a thread is free."""
-        self._calls.put(call)
+        """Run a call as soon as a thread is free.
+
+        Raises:
+            RuntimeError: The process cannot start another thread; the call will not run.
+        """
         if not self._idle.acquire(blocking=False) and self._threads < self._threads_max:
-            self._threads += 1
-            name = f"tq-plain-{self._threads}"
+            name = f"tq-plain-{self._threads + 1}"
             threading.Thread(target=self._run, name=name, daemon=True).start()
+            self._threads += 1
+        # Not before: what is in the queue runs, and the caller of one that cannot gives it back.
+        self._calls.put(call)
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            try:
+                call()
+            except BaseException:
+                log.exception("call_failed")
             self._idle.release()
 
     def close(self) -> None:

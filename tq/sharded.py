@@ -16,7 +16,7 @@ from tq.client import DEADLINE_DEFAULT, IN_FLIGHT_MAX, Client
 from tq.durations import Duration, seconds
 from tq.errors import ConfigError, TqError
 from tq.ids import TaskId
-from tq.new_task import NewTask, Retry, Submitted
+from tq.new_task import NewTask, Retry, Submitted, sendable
 from tq.placement import Placement
 from tq.shards import Authority, Servers, Shards, Token, clock, each_shard, kept, naming
 
@@ -334,5 +334,5 @@ class ShardedClient:
         """Give a task an id; also tells of what makes no sense before anything is sent."""
         task_id = self._placement.new_id(shard) if task.task_id is None else TaskId(task.task_id)
         made = replace(task, task_id=task_id)
-        made.fields(task_id)
+        sendable(made.fields(task_id))
         return made

@@ -20,7 +20,7 @@ from tq.errors import (
     from_refusal,
 )
 from tq.ids import TaskId
-from tq.new_task import NewTask, Retry, Submitted, cut
+from tq.new_task import NewTask, Retry, Submitted, cut, sendable
 from tq.protocol import BATCH_TASKS_MAX, WAIT_MAX_MS, Code, Type
 from tq.status import TaskStatus
 
@@ -124,7 +124,7 @@ class TaskCalls(Caller):
             BadRequest: A payload is over the limit; nothing was sent.
         """
         ids = [TaskId.new() if t.task_id is None else TaskId(t.task_id) for t in tasks]
-        fields = [task.fields(task_id) for task, task_id in zip(tasks, ids, strict=True)]
+        fields = [sendable(task.fields(task_id)) for task, task_id in zip(tasks, ids, strict=True)]
         results: dict[int, Submitted | TqError] = {}
         remaining_s = self._clock(deadline)
         wanted = list(range(len(tasks)))
@@ -136,7 +136,12 @@ class TaskCalls(Caller):
                 break
             await asyncio.sleep(pause_s)
             wanted = list(full)
-        return [results[i] for i in range(len(tasks))]
+        outcomes = [results[i] for i in range(len(tasks))]
+        # Of one that was closed in the middle, each task's outcome says how far it came.
+        unsent = [outcome for outcome in outcomes if isinstance(outcome, ConfigError)]
+        if unsent and len(unsent) == len(outcomes):
+            raise unsent[0]
+        return outcomes
 
     async def status(
         self,
@@ -287,15 +292,18 @@ class TaskCalls(Caller):
     ) -> list[Submitted | TqError]:
         try:
             answer = await self._call(Type.SUBMIT_BATCH, [tasks], deadline=deadline_s, size=2)
-        except UnknownOutcome as error:
+            return _entries(ids, answer[1])
+        except (UnknownOutcome, ProtocolError) as error:
+            # An answer without sense: it was sent, and nobody knows what became of it.
             return [_of_task(UnknownOutcome(*error.args), task_id) for task_id in ids]
-        except ConfigError:
-            raise
         except TqError as error:
             return [error] * len(ids)
-        if not isinstance(answer[1], list) or len(answer[1]) != len(ids):
-            raise ProtocolError("a batch was not answered task by task")
-        return [_entry(task_id, entry) for task_id, entry in zip(ids, answer[1], strict=True)]
+
+
+def _entries(ids: Sequence[TaskId], entries: object) -> list[Submitted | TqError]:
+    if not isinstance(entries, list) or len(entries) != len(ids):
+        raise ProtocolError("a batch was not answered task by task")
+    return [_entry(task_id, entry) for task_id, entry in zip(ids, entries, strict=True)]
 
 
 def _entry(task_id: TaskId, entry: object) -> Submitted | TqError:

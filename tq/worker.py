@@ -54,7 +54,13 @@ class WorkClient(ReportClient, Protocol):
     ) -> WorkerSession: ...
     async def deregister_worker(self, session: int) -> None: ...  # noqa: D102
     async def claim(  # noqa: D102
-        self, session: int, queues: Sequence[str], count: int, *, wait: Duration
+        self,
+        session: int,
+        queues: Sequence[str],
+        count: int,
+        *,
+        wait: Duration,
+        deadline: Duration | None = None,
     ) -> list[Grant]: ...
     async def heartbeat(  # noqa: D102
         self, session: int, tokens: Sequence[int], stats: Mapping[str, int]
@@ -101,6 +107,7 @@ class Worker:
         if not 1 <= len(queues) <= CLAIM_QUEUES_MAX or not all(is_name(q) for q in queues):
             raise ConfigError(f"queues {list(queues)}: give 1 to {CLAIM_QUEUES_MAX} queue names")
         self._told = said(concurrency, heartbeat, shutdown_timeout)
+        self._given_name = name
         self.name = name or default_name()
         self._app = app
         self._queues = tuple(queues)
@@ -110,12 +117,12 @@ class Worker:
         self._make_runner = runner or (lambda: Runner(threads_max=self._settings.concurrency))
         # Until the cluster says; a worker may be stopped before.
         self._settings = WorkerDefaults()._replace(**self._told)
-        # One id for the worker's life: registering again ends the session before.
-        self._worker_id = os.urandom(16)
+        self._worker_id = b""
         self._shutdown = Shutdown(timeout_s=self._settings.shutdown_ms / 1000)
         self._session: WorkerSession | None = None
         self._holdings: dict[int, Holding] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rest_until_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -------------------------------------------------------------------- start and stop
@@ -144,6 +151,10 @@ class Worker:
         Raises:
             TqError: The cluster refuses this worker for good.
         """
+        # One id as long as it serves: registering again ends the session before. Not earlier,
+        # for this object may have been copied to several processes by a fork.
+        self._worker_id = os.urandom(16)
+        self.name = self._given_name or default_name()
         self._loop = asyncio.get_running_loop()
         self._bell, self._slot_bell, self._beat_bell = Bell(), Bell(), Bell()
         self._registering = asyncio.Lock()
@@ -293,8 +304,11 @@ class Worker:
 
     async def _claim_while_serving(self) -> None:
         while self._shutdown.phase is Phase.SERVING:
+            rest_s = self._rest_until_s - self._now()
             count = self._slots.to_claim(self._claim_max)
-            if count:
+            if rest_s > 0:
+                await asyncio.sleep(rest_s)
+            elif count:
                 await self._claim(count)
             else:
                 await self._slot_bell.wait()
@@ -305,7 +319,14 @@ class Worker:
         # While the claim waits its leases do not run, but this worker counts them as if.
         wait_s = min(CLAIM_WAIT_MAX_S, session.lease_ms / 4000)
         try:
-            grants = await self._client.claim(session.session, self._queues, count, wait=wait_s)
+            # Not the app's deadline: a claim that is given up takes tasks that wait for nobody.
+            grants = await self._client.claim(
+                session.session,
+                self._queues,
+                count,
+                wait=wait_s,
+                deadline=session.lease_ms / 1000,
+            )
         except UnknownSession:
             await self._register_again(session)
         except BadRequest:
@@ -357,3 +378,6 @@ class Worker:
         self._bell.ring()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task_dropped", exc_info=error, extra={"facts": {"token": token}})
+            # It may be the same with every task: a worker that cannot run any leaves the
+            # queue to those that can.
+            self._rest_until_s = self._now() + PAUSE_MAX_S

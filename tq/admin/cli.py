@@ -95,6 +95,7 @@ def cli(
 @click.argument("name")
 @click.argument("arguments", metavar="[JSON-ARGS]", required=False)
 @click.option("--queue", default="default", help="The line it waits in.")
+@click.option("--id", "task_id", help="The task's id; submitting twice with it submits once.")
 @click.option("--priority", type=click.IntRange(0, 255), help="Higher first; the default is 100.")
 @click.option("--delay", help="Not before so much time has passed, e.g. 5m.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result.")
@@ -107,6 +108,7 @@ def submit(
     name: str,
     arguments: str | None,
     queue: str,
+    task_id: str | None,
     priority: int | None,
     delay: str | None,
     wait: bool,
@@ -126,6 +128,7 @@ def submit(
             name,
             tasks.payload_of(arguments),
             queue=queue,
+            task_id=task_id,
             priority=priority,
             delay=delay,
             wait=timeout if wait else None,

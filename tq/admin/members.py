@@ -13,6 +13,7 @@ from tq.admin.exits import Exit
 from tq.admin.output import OutputFormat, emit
 from tq.durations import Duration, seconds
 from tq.errors import ChangeRefused
+from tq.protocol import Code
 
 TRY_MIN_S: Final = 1.0
 """Each attempt has so long at least, however little of the time is left."""
@@ -74,16 +75,18 @@ async def remove(
     def change(deadline_s: float) -> Awaitable[int]:
         return client.remove_node(node_id, deadline=deadline_s)
 
-    index, said = await _persist(change, patience)
+    index, said = await _persist(change, patience, removes=True)
     text = f"node {node_id} is not a member any more; if it runs, it ends by itself"
     return _show(node_id, None, index, said or text, output=output)
 
 
-async def _persist(change: Change, patience: Duration) -> tuple[int | None, str]:
+async def _persist(
+    change: Change, patience: Duration, *, removes: bool = False
+) -> tuple[int | None, str]:
     """Try until it is done, or refused for good, or the time is over.
 
     Returns:
-        The index of the change, None if there was nothing to do; and then why.
+        The index of the change, None if nobody told it; and why there was nothing to do.
 
     Raises:
         ChangeRefused: The last refusal.
@@ -97,6 +100,8 @@ async def _persist(change: Change, patience: Duration) -> tuple[int | None, str]
         except ChangeRefused as refusal:
             if refusal.code == "ALREADY":  # a command that is run again has the same outcome
                 return None, f"nothing to do: {refusal.text}"
+            if refusal.code == Code.NO_SUCH_MEMBER and refusal.repeated and removes:
+                return None, ""  # the sending that got no answer has done it
             pause_s = refusal.retry_after_s
             if pause_s is None or left_s <= pause_s:
                 raise

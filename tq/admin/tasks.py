@@ -12,8 +12,9 @@ import click
 from tq.admin.exits import Exit
 from tq.admin.output import OutputFormat, emit, fields, moment, readable, table
 from tq.caller import Consistency
-from tq.durations import Duration
-from tq.errors import ConfigError
+from tq.durations import Duration, milliseconds
+from tq.errors import ConfigError, UnknownOutcome
+from tq.ids import TaskId
 from tq.new_task import Submitted
 from tq.serialization import JsonSerializer
 from tq.status import TaskStatus
@@ -28,6 +29,7 @@ class TaskClient(Protocol):
         payload: bytes = b"",
         *,
         queue: str = "default",
+        task_id: TaskId | None = None,
         priority: int | None = None,
         delay: Duration | None = None,
     ) -> Submitted: ...
@@ -69,13 +71,27 @@ async def submit(
     payload: bytes,
     *,
     queue: str,
+    task_id: str | None,
     priority: int | None,
     delay: Duration | None,
     wait: Duration | None,
     output: OutputFormat,
 ) -> int:
-    """Submit a task, and wait for its end if asked to; return the exit code."""
-    submitted = await client.submit(name, payload, queue=queue, priority=priority, delay=delay)
+    """Submit a task, and wait for its end if asked to; return the exit code.
+
+    The id is made here, so that it can be named whatever happens: who does not know whether the
+    task was accepted repeats the command with it.
+    """
+    if wait is not None:
+        milliseconds(wait)  # before anything is sent
+    wanted = TaskId.new() if task_id is None else TaskId(task_id)
+    try:
+        submitted = await client.submit(
+            name, payload, queue=queue, task_id=wanted, priority=priority, delay=delay
+        )
+    except UnknownOutcome:
+        click.echo(f"repeat this with --id {wanted}: it will be submitted once", err=True)
+        raise
     if wait is None:
         document = {"task_id": str(submitted.task_id), "log_index": submitted.log_index}
         emit(document, str(submitted.task_id), output=output)

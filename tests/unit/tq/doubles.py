@@ -36,6 +36,7 @@ class FakeCluster:
     waiting: list[Grant] = field(default_factory=list)
     troubles: dict[str, list[TqError]] = field(default_factory=dict)
     on_call: Callable[[str], None] = lambda verb: None
+    claim_deadlines: list[Duration | None] = field(default_factory=list)
     session: int = 0
     closed: bool = False
     info: dict[str, Any] = field(default_factory=dict)
@@ -129,8 +130,15 @@ class FakeCluster:
         self.held.clear()
 
     async def claim(
-        self, session: int, queues: Sequence[str], count: int, *, wait: Duration = 0
+        self,
+        session: int,
+        queues: Sequence[str],
+        count: int,
+        *,
+        wait: Duration = 0,
+        deadline: Duration | None = None,
     ) -> list[Grant]:
+        self.claim_deadlines.append(deadline)
         await self._take("claim", count)
         self._check(session)
         try:

@@ -189,3 +189,23 @@ def test_without_a_leader_the_latest_list_of_members_counts() -> None:
     report = judge([Answer("n2:7401", older), Answer("n3:7401", newer)])
     assert [row.node_id for row in report.rows if row.member] == [2, 3]
     assert report.configuration_index == 9
+
+
+def test_a_node_that_an_earlier_sending_removed_is_removed() -> None:
+    done = refusal("NO_SUCH_MEMBER")
+    done.repeated = True
+    result = run(MembersClient(done), "remove", "4")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("node 4 is not a member any more")
+
+
+@pytest.mark.parametrize("arguments", [["remove", "4"], ["promote", "4"]])
+def test_a_node_that_was_never_there_is_not_found(arguments: list[str]) -> None:
+    result = run(MembersClient(refusal("NO_SUCH_MEMBER")), *arguments)
+    assert result.exit_code == 3
+
+
+def test_only_a_removal_is_done_when_the_node_is_not_there() -> None:
+    gone = refusal("NO_SUCH_MEMBER")
+    gone.repeated = True
+    assert run(MembersClient(gone), "promote", "4").exit_code == 3

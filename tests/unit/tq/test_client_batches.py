@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.fake_cluster import a_client, a_cluster
 from tests.support.fake_server import FakeRequest
 from tests.support.virtual_time import in_virtual_time, now_s
-from tq.client import NewTask, Submitted
+from tq.client import NewTask, Retry, Submitted
 from tq.errors import (
-    ProtocolError,
+    ConfigError,
     QueueFull,
     UnknownOutcome,
 )
@@ -77,13 +79,75 @@ async def test_a_batch_never_answered_leaves_each_task_unknown_with_its_id() -> 
     assert now_s() == 2.0
 
 
+@pytest.mark.parametrize("answer", [[[[0, 5]]], [[[0, 5], "?"]], [], ["?"]])
 @in_virtual_time
-async def test_a_batch_with_too_few_answers_is_a_protocol_error() -> None:
+async def test_a_batch_answered_without_sense_leaves_its_tasks_unknown_and_no_others(
+    answer: list[Any],
+) -> None:
     network, n1, _, _ = a_cluster()
-    n1.on(Type.SUBMIT_BATCH, lambda request: request.ack([[0, 5]]))
+    batches: list[FakeRequest] = []
+
+    def take(request: FakeRequest) -> None:
+        batches.append(request)
+        if len(batches) == 1:
+            request.ack(*answer)
+        else:
+            accept_batch(request)
+
+    n1.on(Type.SUBMIT_BATCH, take)
+    ids = [TaskId.new() for _ in range(2)]
+    large = NewTask(name="t", payload=bytes(1024 * 1024))
     async with a_client(network) as client:
-        with pytest.raises(ProtocolError):
-            await client.submit_many([NewTask(name="t"), NewTask(name="u")])
+        small = [NewTask(name="t", task_id=task_id) for task_id in ids]
+        *unknown, accepted = await client.submit_many([*small, large])
+    assert [type(one) for one in unknown] == [UnknownOutcome, UnknownOutcome]
+    assert [one.task_id for one in unknown if isinstance(one, UnknownOutcome)] == ids
+    assert isinstance(accepted, Submitted)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": 2**70},
+        {"priority": object()},
+        {"queue": Path("mail")},
+        {"name": "lone \ud800 surrogate"},
+        {"name": "n" * 1000},
+        {"retry": Retry(max=2**70)},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+@in_virtual_time
+async def test_what_cannot_be_encoded_is_found_before_the_first_task_of_many_leaves(
+    wrong: dict[str, Any],
+) -> None:
+    network, n1, _, _ = a_cluster()
+    n1.on(Type.SUBMIT_BATCH, accept_batch)
+    tasks = [NewTask(name="t") for _ in range(2500)] + [NewTask(**({"name": "t"} | wrong))]
+    async with a_client(network) as client:
+        with pytest.raises(ConfigError):
+            await client.submit_many(tasks)
+    assert n1.count(Type.SUBMIT_BATCH) == 0
+
+
+@in_virtual_time
+async def test_many_tasks_of_a_client_closed_in_the_middle_have_an_outcome_each() -> None:
+    network, n1, _, _ = a_cluster()
+    client = a_client(network)
+    submitting = asyncio.create_task(client.submit_many([NewTask(name="t")] * 6000))
+    taken = [await n1.next(Type.SUBMIT_BATCH) for _ in range(4)]
+    for request in taken[:3]:
+        accept_batch(request)
+    n1.on(Type.SUBMIT_BATCH, accept_batch)
+    await asyncio.sleep(1)  # virtual
+    await client.close()
+    results = await submitting
+    kinds = [type(result) for result in results]
+    assert kinds[:3000] == [Submitted] * 3000
+    assert kinds[3000:4000] == [UnknownOutcome] * 1000
+    assert kinds[4000:] == [ConfigError] * 2000
+    with pytest.raises(ConfigError):
+        await client.submit_many([NewTask(name="t")])
 
 
 @in_virtual_time

@@ -12,7 +12,15 @@ from tests.support.fake_cluster import N1, a_client, a_cluster, a_status
 from tests.support.fake_server import FakeNode
 from tests.support.virtual_time import in_virtual_time
 from tq.client import Client, NewTask, Submitted
-from tq.errors import Conflict, LeaseLost, QueueFull, Rejected, TqError, UnknownOutcome
+from tq.errors import (
+    ChangeRefused,
+    Conflict,
+    LeaseLost,
+    QueueFull,
+    Rejected,
+    TqError,
+    UnknownOutcome,
+)
 from tq.ids import TaskId
 from tq.protocol import Type
 
@@ -124,3 +132,20 @@ async def test_a_token_that_is_refused_later_does_not_call_a_sent_request_refuse
             await submitting
         with pytest.raises(Rejected):
             await client.submit("echo")
+
+
+@in_virtual_time
+async def test_a_refusal_of_a_repetition_says_that_it_is_one() -> None:
+    network, n1, _, _ = a_cluster()
+    async with a_client(network) as client:
+        removing = asyncio.create_task(client.remove_node(4))
+        (await n1.next(Type.CHANGE_MEMBERS)).hang_up()
+        (await n1.next(Type.CHANGE_MEMBERS)).nack("NO_SUCH_MEMBER")
+        with pytest.raises(ChangeRefused) as repeated:
+            await removing
+        assert repeated.value.repeated
+        removing = asyncio.create_task(client.remove_node(4))
+        (await n1.next(Type.CHANGE_MEMBERS)).nack("NO_SUCH_MEMBER")
+        with pytest.raises(ChangeRefused) as first:
+            await removing
+        assert not first.value.repeated

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tests.support.fake_cluster import N2, a_client, a_cluster
 from tests.support.virtual_time import in_virtual_time, now_s
+from tq.errors import ConfigError, UnknownOutcome
 from tq.ids import TaskId
 from tq.protocol import Type
 
@@ -121,3 +123,38 @@ async def test_a_client_that_lost_its_connection_at_rest_connects_again_on_deman
         assert n1.count(Type.HELLO) == 1
         await client.submit("echo")
     assert n1.count(Type.HELLO) == 2
+
+
+@in_virtual_time
+async def test_a_request_that_ends_its_connections_is_sent_with_pauses() -> None:
+    """One that the node cannot read, or that crashes it."""
+    network, n1, _, _ = a_cluster()
+    n1.on(Type.SUBMIT_TASK, lambda request: request.hang_up())
+    async with a_client(network) as client:
+        with pytest.raises(UnknownOutcome):
+            await client.submit("echo", deadline="10s")
+    assert 5 <= n1.count(Type.SUBMIT_TASK) <= 40
+
+
+@in_virtual_time
+async def test_a_connection_that_served_for_a_while_is_replaced_at_once_every_time() -> None:
+    network, n1, _, _ = a_cluster()
+    async with a_client(network) as client:
+        for _ in range(20):
+            submitting = asyncio.create_task(client.submit("echo"))
+            (await n1.next(Type.SUBMIT_TASK)).ack(1)
+            await submitting
+            n1.peers[0].hang_up()
+        assert now_s() == 0.0
+
+
+@pytest.mark.parametrize("facts", [{1: "x"}, {"a": {2: 3}}, {None: 1}])
+@in_virtual_time
+async def test_facts_that_the_node_would_not_read_never_leave(facts: Any) -> None:
+    network, n1, _, _ = a_cluster()
+    async with a_client(network) as client:
+        with pytest.raises(ConfigError):
+            await client.heartbeat(77, stats=facts)
+        with pytest.raises(ConfigError):
+            await client.register_worker(bytes(16), name="w", queues=["mail"], capabilities=facts)
+    assert n1.count(Type.REGISTER_WORKER) == 0

@@ -188,3 +188,31 @@ async def test_a_hello_answered_wrongly_is_an_error(answer: Any, error: type[Exc
         await connection.open(FakeNetwork(node).dial, name="test", options={})
     await asyncio.sleep(1)
     assert (owner.lost, connection.is_closed, node.peers) == ([], True, [])
+
+
+@in_virtual_time
+async def test_closing_does_not_wait_for_a_node_that_reads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = FakeNode(N1)
+    connection, _ = await an_open_connection(node)
+    transport = transport_of(node.peers[0])
+    # As a real one: with something in its buffer, closing waits for the buffer to be empty.
+    monkeypatch.setattr(transport, "abort", transport.close)
+    monkeypatch.setattr(transport, "close", lambda: None)
+    connection.close()
+    async with asyncio.timeout(60):
+        await connection.wait_closed()
+    assert now_s() == 1.0
+
+
+@in_virtual_time
+async def test_a_connection_that_closes_at_once_is_not_looked_at_again() -> None:
+    node = FakeNode(N1)
+    connection, _ = await an_open_connection(node)
+    connection.close()
+    await connection.wait_closed()
+    connection.close()
+    assert now_s() == 0.0
+    assert connection._goodbye is not None
+    assert connection._goodbye.cancelled()

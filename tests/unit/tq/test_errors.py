@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import multiprocessing
 import re
 
 import pytest
 
 import tq
+from tests.support.fake_cluster import a_status
 from tq import errors
 from tq.errors import Rejected, TqError, Unavailable, UnknownOutcome, from_refusal
+from tq.ids import TaskId
 from tq.protocol import Code
+from tq.status import TaskStatus
 
 EXPECTED = {
     Code.MALFORMED: Rejected,
@@ -80,3 +84,53 @@ def test_every_error_is_exported() -> None:
         if isinstance(thing, type) and issubclass(thing, TqError)
     }
     assert real <= set(tq.__all__)
+
+
+def journey(error: TqError) -> TqError:
+    """Take an error the way it goes between the processes of a user's pool."""
+    here, there = multiprocessing.Pipe()
+    with here, there:
+        here.send(error)
+        arrived = there.recv()
+    assert isinstance(arrived, TqError)
+    return arrived
+
+
+def an_error(kind: type[TqError]) -> TqError:
+    if issubclass(kind, Rejected):
+        return kind("SOME_CODE", "what and why", 2.5)
+    if kind is errors.TaskFailed:
+        return errors.TaskFailed(TaskStatus.from_map(a_status(TaskId.new(), "dead_letter")))
+    return kind("what and why")
+
+
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TqError)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_travels_between_processes_as_it_is(kind: type[TqError]) -> None:
+    error = an_error(kind)
+    error.shard = "east"
+    arrived = journey(error)
+    assert type(arrived) is kind
+    assert (str(arrived), arrived.shard) == (str(error), "east")
+    if isinstance(error, Rejected) and isinstance(arrived, Rejected):
+        told = (arrived.code, arrived.text, arrived.retry_after_s)
+        assert told == (error.code, error.text, error.retry_after_s)
+    if isinstance(error, errors.TaskFailed) and isinstance(arrived, errors.TaskFailed):
+        assert arrived.status == error.status
+
+
+def test_what_was_added_to_an_error_travels_with_it() -> None:
+    unknown = UnknownOutcome("no answer")
+    unknown.task_id = TaskId.new()
+    partly = tq.PartlySubmitted([tq.App("unused:7401").handle(unknown.task_id), unknown])
+    arrived = journey(partly)
+    assert isinstance(arrived, tq.PartlySubmitted)
+    assert str(arrived) == str(partly)
+    task_id, error = arrived.outcomes
+    assert task_id == unknown.task_id
+    assert isinstance(error, UnknownOutcome)
+    assert error.task_id == unknown.task_id

@@ -140,6 +140,17 @@ async def test_many_tasks_are_split_and_the_answers_put_back_in_order() -> None:
 
 
 @in_virtual_time
+async def test_one_task_that_cannot_be_encoded_keeps_all_of_them_back() -> None:
+    network, a, b, c = three_shards()
+    tasks = [NewTask(name="t", queue=QUEUES[shard]) for shard in "abc"]
+    wrong = NewTask(name="t", queue=QUEUES["c"], priority=2**70)
+    async with a_client(network) as client:
+        with pytest.raises(ConfigError):
+            await client.submit_many([*tasks, wrong])
+    assert [[], [], []] == [a.names, b.names, c.names]
+
+
+@in_virtual_time
 async def test_many_tasks_of_one_queue_are_spread_by_keys() -> None:
     network, a, b, c = three_shards()
     tasks = [NewTask(name=shard, queue="default") for shard in "abc"]

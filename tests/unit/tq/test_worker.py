@@ -166,3 +166,52 @@ async def test_a_claim_the_cluster_will_never_allow_ends_the_worker() -> None:
 
 
 # ------------------------------------------------------------------------------- leases
+
+
+# ------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        tq.Unauthenticated("UNAUTHENTICATED", ""),
+        tq.Forbidden("FORBIDDEN", ""),
+        tq.RateLimited("RATE_LIMITED", ""),
+        tq.Rejected("A_CODE_OF_THE_FUTURE", ""),
+        tq.ProtocolError("the answer is too short"),
+    ],
+    ids=lambda refusal: type(refusal).__name__,
+)
+@in_virtual_time
+async def test_a_refusal_that_says_nothing_of_the_result_does_not_make_a_failure_of_it(
+    refusal: tq.TqError,
+) -> None:
+    cluster = FakeCluster()
+    cluster.troubles["complete"] = [refusal, refusal]
+    async with worker_on(cluster):
+        assert ("complete", b"4") == await cluster.end_of(cluster.offer("double", 2))
+    assert [] == cluster.seen("fail")
+
+
+@in_virtual_time
+async def test_a_refusal_for_good_is_repeated_with_growing_pauses_until_the_lease_is_lost() -> None:
+    cluster = FakeCluster(lease_ms=10_000)
+    cluster.troubles["heartbeat"] = [tq.Unavailable("no leader")] * 1000
+    cluster.troubles["complete"] = [tq.Rejected("A_CODE_OF_THE_FUTURE", "")] * 1000
+    async with worker_on(cluster):
+        cluster.offer("double", 2)
+        await asyncio.sleep(60)  # virtual
+        assert 4 <= len(cluster.seen("complete")) <= 10
+    assert [] == cluster.seen("fail")
+
+
+@in_virtual_time
+async def test_a_task_that_is_not_there_any_more_is_let_go() -> None:
+    cluster = FakeCluster()
+    cluster.troubles["complete"] = [tq.NotFound("NOT_FOUND", "")]
+    async with worker_on(cluster):
+        cluster.offer("double", 2)
+        await cluster.until(lambda: bool(cluster.seen("complete")))
+        await asyncio.sleep(60)  # virtual
+    assert 1 == len(cluster.seen("complete"))
+    assert [] == cluster.seen("fail")

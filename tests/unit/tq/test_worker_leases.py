@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 from typing import Any
 
@@ -340,3 +341,27 @@ def test_arguments_that_make_no_sense_are_refused(options: dict[str, Any]) -> No
 @pytest.fixture(autouse=True)
 def _all_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tq.worker")
+
+
+@in_virtual_time
+async def test_copies_of_one_worker_have_sessions_of_their_own() -> None:
+    """As after a fork: what one process made is served in several."""
+    cluster = FakeCluster()
+    worker = Worker(app, client=lambda: cluster, runner=InlineRunner)
+    for one, key in (copy.copy(worker), "a"), (copy.copy(worker), "b"):
+        cluster.offer("hold", key)
+        serving = asyncio.create_task(one.serve())
+        await begun(key)
+        serving.cancel()
+        await asyncio.wait([serving])
+    first, second = cluster.seen("register")
+    assert first["worker_id"] != second["worker_id"]
+    assert len(first["worker_id"]) == 16
+
+
+@in_virtual_time
+async def test_a_claim_has_the_time_of_a_lease_whatever_the_deadline_of_the_app_is() -> None:
+    cluster = FakeCluster(lease_ms=10_000)
+    async with worker_on(cluster):
+        await cluster.end_of(cluster.offer("double", 1))
+    assert {10.0} == set(cluster.claim_deadlines)
