@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from node.leadership import Leadership
 from node.session import Session
@@ -16,13 +16,23 @@ from statemachine import (
     Registered,
     Reply,
 )
-from tq.protocol import Code, Type, encode
+from tq.errors import FrameTooLarge
+from tq.protocol import ARRAY_MAX, Code, Type, encode
 
 NO_QUORUM_RETRY_MS: Final = 200
 SHUTDOWN_RETRY_MS: Final = 500
 
 _NAMES: Final = {int(one): one.name for one in Type}
 _OTHER: Final = "UNKNOWN"
+_REMEDIES: Final = {
+    int(Type.LIST_WORKERS): (
+        "; GET_STATS counts workers: spread them over namespaces, or give them fewer capabilities"
+    ),
+    int(Type.GET_STATS): (
+        "; LIST_TASKS looks into one queue, and the metrics name some: have fewer queues"
+    ),
+}
+"""What may be done where an answer has outgrown the protocol, by type of the request."""
 
 
 class Answers:
@@ -51,15 +61,32 @@ class Answers:
             self.redirect(session, type_, request_id)
 
     def ack(self, session: Session, type_: int, fields: Sequence[object]) -> None:
-        """Answer with success.
+        """Answer with success; with TOO_LARGE if the protocol cannot carry the answer.
 
         Args:
             session: Who asked.
             type_: Type of the request.
-            fields: The payload, the request id first.
+            fields: The payload, the request id first, then values or maps of values.
         """
+        try:
+            frame = encode(Type.ACK, fields)
+        except FrameTooLarge as error:
+            self._too_large(session, type_, fields, str(error))
+            return
+        # An array has a byte of the frame for each of its elements, or more.
+        if len(frame) > ARRAY_MAX and (length := _longest_array(fields)) > ARRAY_MAX:
+            text = f"an array would have {length} elements, over the limit of {ARRAY_MAX}"
+            self._too_large(session, type_, fields, text)
+            return
         self._count(_NAMES[type_], "ACK")
-        session.send(encode(Type.ACK, fields))
+        session.send(frame)
+
+    def _too_large(
+        self, session: Session, type_: int, fields: Sequence[object], limit: str
+    ) -> None:
+        request_id = cast("int", fields[0])
+        text = f"the answer is too long: {limit}{_REMEDIES.get(type_, '')}"
+        self.nack(session, type_, request_id, code=Code.TOO_LARGE, text=text)
 
     def nack(
         self,
@@ -151,6 +178,14 @@ class Answers:
                 self.ack(session, type_, (request_id, reply.session, reply.lease_ms))
             case _:
                 raise AssertionError(f"a {type(reply).__name__} has no plain answer")
+
+
+def _longest_array(fields: Sequence[object]) -> int:
+    """Count the elements of the longest array among the fields, and in maps among them."""
+    values = (
+        value for one in fields for value in (one.values() if isinstance(one, dict) else (one,))
+    )
+    return max((len(value) for value in values if isinstance(value, list | tuple)), default=0)
 
 
 def _batch_item(item: Accepted | Refused) -> tuple[object, ...]:

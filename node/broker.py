@@ -85,7 +85,7 @@ class Broker:
         )
         self._barriers = Barriers(consensus.read_barrier, around.schedule)
         self._timekeeper = Timekeeper(
-            machine, leases=self.leases, compaction_s=rules.compaction_s, seed=rules.seed
+            machine, leases=self.leases, rules=rules, started_s=around.now_s()
         )
         self.proposer = Proposer(
             propose=consensus.propose,
@@ -102,18 +102,7 @@ class Broker:
             barriers=self._barriers,
             now_s=now_s,
         )
-        self.queries = Queries(
-            machine,
-            barriers=self._barriers,
-            leases=self.leases,
-            workers=self._workers,
-            answers=self._answers,
-            node_status=around.node_status,
-            applied_index=around.applied_index,
-            log_hashes=around.log_hashes,
-            schedule=around.schedule,
-            now_s=now_s,
-        )
+        self.queries = self._make_queries()
         self._members = Members(
             consensus.change_members,
             answers=self._answers,
@@ -133,6 +122,21 @@ class Broker:
             is_registered=lambda session: machine.session(session) is not None,
             observe_run=observer.observe_run,
             now_s=now_s,
+        )
+
+    def _make_queries(self) -> Queries:
+        around = self._around
+        return Queries(
+            self._machine,
+            barriers=self._barriers,
+            leases=self.leases,
+            workers=self._workers,
+            answers=self._answers,
+            node_status=around.node_status,
+            applied_index=around.applied_index,
+            log_hashes=around.log_hashes,
+            schedule=around.schedule,
+            now_s=around.now_s,
         )
 
     def _make_dispatcher(self) -> Dispatcher:

@@ -146,7 +146,11 @@ class Claims:
         elif self._draining or claim.until_s <= self._now_s():
             self._answer_empty(claim)
         elif claim.is_heard():
-            self._room.park(claim, first=was_woken)
+            full = len(claim.session.parked) >= claim.session.limits.parked_max
+            if full and not was_woken:  # in the cautious time nobody has looked before
+                self._refuse(claim, code=Code.RATE_LIMITED, text="too many requests are parked")
+            else:
+                self._room.park(claim, first=was_woken)
         self.wake(claim.queues)
 
     def dropped(self, claim: ParkedClaim, *, unknown: bool) -> None:

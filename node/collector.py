@@ -4,7 +4,7 @@ A full collection visits every object, 100,000 tasks included, and stands in the
 of heartbeats for a tenth of a second. Nearly all garbage dies by reference count; what
 lives is tasks. So automatic collection is off; every tick collects the young generation
 and freezes what survived, which costs in proportion to what is new. A full collection
-thaws everything, and waits for a quiet moment.
+thaws everything, and waits for a quiet moment, but not for ever.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 FULL_INTERVAL_S: Final = 600.0
+FULL_LATEST_S: Final = 3 * FULL_INTERVAL_S
+"""A node that is never quiet is interrupted after so long."""
 _YOUNG_MIN: Final = 2000
 """Fewer new objects than this are left for a later tick."""
 
@@ -39,9 +41,10 @@ class Collector:
         self._full_at_s = self._now_s() + FULL_INTERVAL_S
 
     def tick(self) -> None:
-        """Collect what is young; everything, when it is time and quiet."""
+        """Collect what is young; everything, when it is time and quiet, or high time."""
         now_s = self._now_s()
-        if now_s >= self._full_at_s and self._is_quiet():
+        late_s = now_s - self._full_at_s
+        if late_s >= FULL_LATEST_S - FULL_INTERVAL_S or (late_s >= 0 and self._is_quiet()):
             gc.unfreeze()
             gc.collect()
             gc.freeze()

@@ -7,6 +7,7 @@ on its way, and only ids nobody knows are refused for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -27,7 +28,6 @@ from tq.protocol import Code
 QUEUE_FULL_RETRY_MS: Final = 1000
 DISK_FULL_RETRY_MS: Final = 5000
 PROGRESS_INTERVAL_S: Final = 1.0
-_REPORTS_KEPT_MAX: Final = 10_000
 
 
 class Door:
@@ -56,7 +56,10 @@ class Door:
         self._coming: dict[QueueKey, int] = {}
         """Admitted tasks that are not applied yet, by queue."""
         self._reported_s: dict[int, float] = {}
-        """When a token reported last; emptied of what is older than the interval."""
+        """When a token reported last, of those that did since the turn."""
+        self._reported_before_s: dict[int, float] = {}
+        """The same, of the interval before the turn."""
+        self._turned_s = -math.inf
 
     def submit(self, command: Submit) -> None:
         """Admit one task and count it as coming.
@@ -136,7 +139,9 @@ class Door:
         Raises:
             RequestError: RATE_LIMITED, when the token reported less than a second ago.
         """
-        last_s = self._reported_s.get(command.token)
+        if now_s - self._turned_s >= PROGRESS_INTERVAL_S:
+            self._forget_reports(now_s)
+        last_s = self._reported_s.get(command.token, self._reported_before_s.get(command.token))
         if last_s is not None and now_s - last_s < PROGRESS_INTERVAL_S:
             left_s = PROGRESS_INTERVAL_S - (now_s - last_s)
             raise RequestError(
@@ -145,16 +150,14 @@ class Door:
                 request_id=command.request_id,
                 retry_after_ms=max(1, round(left_s * 1000)),
             )
-        if len(self._reported_s) >= _REPORTS_KEPT_MAX:
-            self._forget_reports(now_s)
         self._reported_s[command.token] = now_s
 
     def _forget_reports(self, now_s: float) -> None:
-        self._reported_s = {
-            token: at_s
-            for token, at_s in self._reported_s.items()
-            if now_s - at_s < PROGRESS_INTERVAL_S
-        }
+        """Drop whole tables: to look through them would cost as much as they hold."""
+        is_recent = now_s - self._turned_s < 2 * PROGRESS_INTERVAL_S
+        self._reported_before_s = self._reported_s if is_recent else {}
+        self._reported_s = {}
+        self._turned_s = now_s
 
     def _all_refused(self, tasks: tuple[NewTask, ...]) -> bool:
         return all(

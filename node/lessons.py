@@ -110,4 +110,4 @@ class Lessons:
     def _end(self, sessions: tuple[int, ...]) -> None:
         for session in sessions:
             self._leases.deregistered(session)
-        self._workers.forget(set(sessions))
+        self._workers.forget(sessions)

@@ -190,7 +190,8 @@ class Queries:
             fields = (request_id, self._machine.statistics())
             self._answers.ack(session, Type.GET_STATS, fields)
 
-        self.behind_barrier(session, Type.GET_STATS, request_id, tell)
+        in_turn = partial(self._turns.add, session, tell)
+        self.behind_barrier(session, Type.GET_STATS, request_id, in_turn)
 
     def workers(self, session: Session, body: bytes) -> None:
         """Answer LIST_WORKERS for the namespace of the connection."""
@@ -200,12 +201,12 @@ class Queries:
             now_s = self._now_s()
             listed = [
                 self._workers.describe(one, now_s=now_s)
-                for one in self._machine.sessions()
-                if one.namespace == session.namespace
+                for one in self._machine.sessions(session.namespace)
             ]
             self._answers.ack(session, Type.LIST_WORKERS, (request_id, listed))
 
-        self.behind_barrier(session, Type.LIST_WORKERS, request_id, tell)
+        in_turn = partial(self._turns.add, session, tell)
+        self.behind_barrier(session, Type.LIST_WORKERS, request_id, in_turn)
 
     # ------------------------------------------------------------ parked waits
 

@@ -6,12 +6,16 @@ loop; `node.tcp` owns the socket.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from node.tokens import Role
+
+_LOG = logging.getLogger(__name__)
 
 HELLO_MAX_BYTES: Final = 4096
 """Longest frame before HELLO was accepted, bytes."""
@@ -54,6 +58,25 @@ class Wire(Protocol):
         """Read again."""
 
 
+class _Gone:
+    """The wire of a session whose socket is gone."""
+
+    def write(self, data: bytes) -> None:
+        """Drop it: nobody is there to read it."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def pause(self) -> None:
+        """Nothing comes any more."""
+
+    def resume(self) -> None:
+        """Nothing comes any more."""
+
+
+_GONE: Final = _Gone()
+
+
 class Outbox:
     """The sessions that have answers to write, flushed once per turn of the loop.
 
@@ -72,10 +95,18 @@ class Outbox:
         self._dirty.append(session)
 
     def flush(self) -> None:
-        """Write what was collected: one write per session."""
+        """Write what was collected: one write per session.
+
+        Whatever goes wrong with one must not reach the others: a session that is passed over
+        here is not marked again, and nothing would ever leave it.
+        """
         dirty, self._dirty = self._dirty, []
         for session in dirty:
-            session.flush()
+            try:
+                session.flush()
+            except Exception:  # noqa: BLE001 - see above
+                _LOG.exception("the answers to a client could not be written")
+                session.give_up()
 
 
 @dataclass(slots=True, eq=False)
@@ -167,9 +198,35 @@ class Session:
         """Whether a long answer may be made now."""
         return not self.stuck and self._out_bytes < ROOM_BYTES
 
+    def give_up(self) -> None:
+        """Close: answers are lost, and the client must not wait for them."""
+        self.closing = True
+        self._waiting.clear()
+        with contextlib.suppress(Exception):
+            self.wire.close()
+
+    def forget(self) -> None:
+        """Let go of everything: the connection is gone.
+
+        Requests under way hold the session until they are answered. It must not hold the
+        socket in return, nor what waits for its client, which holds the session again: that
+        is a circle, and full collections are rare.
+        """
+        self.closed = True
+        self.stuck = False
+        self.wire = _GONE
+        self._out = []
+        self._out_bytes = 0
+        self._waiting.clear()
+        self.prefixes.clear()
+
     def _catch_up(self) -> None:
+        """Make the answers that there is room for; one that fails holds up no others."""
         while self._waiting and self.has_room and not self.closed:
-            self._waiting.popleft()()
+            try:
+                self._waiting.popleft()()
+            except Exception:  # noqa: BLE001 - see above
+                _LOG.exception("a long answer could not be made")
 
     def begin(self, size_bytes: int) -> None:
         """Count a request that is under way; stop reading when too much is."""

@@ -76,11 +76,17 @@ class Connection(asyncio.Protocol):
             self._session.end(encode(Type.NACK, [0, Code.TOO_MANY_CONNECTIONS, text, 1000]))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the session; its answers are dropped from here on."""
+        """Forget the session; its answers are dropped from here on.
+
+        What is left is freed at once, and not when garbage is looked for: half a frame may be
+        megabytes, and there may be many such connections.
+        """
         del exc
         self._session.closed = True
         self._server.forget(self)
         self._server.receiver.closed(self._session)
+        self._session.forget()
+        self._decoder = Decoder(HELLO_MAX_BYTES)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from node.leases import LeaseKeeper
+from node.surroundings import Rules
 from statemachine import (
     Advance,
     ChangeSettings,
@@ -30,8 +31,9 @@ class Timekeeper:
     Args:
         machine: Read, never changed.
         leases: The leader's clock of leases.
-        compaction_s: Time between two sweeps for records past their retention, seconds.
-        seed: Settings of the file, for a cluster that has none yet.
+        rules: When to sweep for records past their retention, and the settings of the file,
+            for a cluster that has none yet.
+        started_s: When this process began, by the monotonic clock, seconds.
     """
 
     def __init__(
@@ -39,17 +41,18 @@ class Timekeeper:
         machine: Machine,
         *,
         leases: LeaseKeeper,
-        compaction_s: float,
-        seed: dict[str, int],
+        rules: Rules,
+        started_s: float,
     ) -> None:
         self._machine = machine
         self._leases = leases
-        self._compaction_s = compaction_s
-        self._seed = seed
+        self._compaction_s = rules.compaction_s
+        self._seed = rules.seed
         self._under_way: set[type[InternalCommand]] = set()
         """Sorts of commands proposed and neither applied nor dropped: one of each at a time."""
         self._advance_due = False
-        self._sweep_at_s: float | None = None
+        self._sweep_at_s = started_s + rules.compaction_s
+        """When the next retention sweep begins, if this node leads then; else once it does."""
         self._cursor: bytes | None = None
         """Where the retention sweep goes on; None between two sweeps."""
 
@@ -66,10 +69,13 @@ class Timekeeper:
         return ChangeSettings(tuple(sorted(self._seed.items())), is_seed=True)
 
     def stand_down(self) -> None:
-        """Forget what was planned: this node does not lead."""
+        """Forget what was planned: this node does not lead.
+
+        Not when the next sweep is due: where leaders change more often than sweeps come, no
+        record would ever retire. One that is under way begins again.
+        """
         self._under_way.clear()
         self._advance_due = False
-        self._sweep_at_s = None
         self._cursor = None
 
     def advance_due(self) -> None:
@@ -132,8 +138,6 @@ class Timekeeper:
         return due_ms <= self._machine.log_time_ms or due_ms <= wall_ms()
 
     def _retire(self, now_s: float) -> Retire | None:
-        if self._sweep_at_s is None:
-            self._sweep_at_s = now_s + self._compaction_s
         if self._cursor is None and now_s >= self._sweep_at_s:
             self._cursor = b""
         if self._cursor is None or Retire in self._under_way:

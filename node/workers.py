@@ -19,6 +19,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._session_of: dict[WorkerKey, int] = {}
+        self._worker_of: dict[int, WorkerKey] = {}
+        """The same, to be looked up by session."""
         self._heard_s: dict[int, float] = {}
         self._facts: dict[int, Facts] = {}
 
@@ -26,21 +28,22 @@ class Workers:
         """Begin a term of leadership with the sessions of the machine."""
         self.stand_down()
         for one in sessions:
-            self._session_of[one.namespace, one.worker_id] = one.session
+            self._note(one.session, (one.namespace, one.worker_id))
 
     def stand_down(self) -> None:
         """Forget everything."""
         self._session_of.clear()
+        self._worker_of.clear()
         self._heard_s.clear()
         self._facts.clear()
 
     def registered(self, worker: WorkerKey, session: int, *, now_s: float) -> int | None:
         """Note a new session; return the one of the same worker that it ended."""
         ended = self._session_of.get(worker)
-        self._session_of[worker] = session
-        self._heard_s[session] = now_s
         if ended is not None:
-            self._forget_facts(ended)
+            self._forget(ended)
+        self._note(session, worker)
+        self._heard_s[session] = now_s
         return ended
 
     def heard(self, session: int, facts: Facts, *, now_s: float) -> None:
@@ -49,13 +52,10 @@ class Workers:
         if facts:
             self._facts[session] = facts
 
-    def forget(self, ended: set[int]) -> None:
-        """Forget sessions that ended."""
-        self._session_of = {
-            worker: session for worker, session in self._session_of.items() if session not in ended
-        }
+    def forget(self, ended: Iterable[int]) -> None:
+        """Forget sessions that ended; costs nothing for those that live on."""
         for session in ended:
-            self._forget_facts(session)
+            self._forget(session)
 
     def describe(self, one: WorkerSession, *, now_s: float) -> dict[str, object]:
         """Return the map of LIST_WORKERS for a session of the machine."""
@@ -73,6 +73,13 @@ class Workers:
             "stats": dict(self._facts.get(one.session, {})),
         }
 
-    def _forget_facts(self, session: int) -> None:
+    def _note(self, session: int, worker: WorkerKey) -> None:
+        self._session_of[worker] = session
+        self._worker_of[session] = worker
+
+    def _forget(self, session: int) -> None:
+        worker = self._worker_of.pop(session, None)
+        if worker is not None:
+            del self._session_of[worker]
         self._heard_s.pop(session, None)
         self._facts.pop(session, None)

@@ -278,9 +278,13 @@ class Machine:
         task = self._state.leased.get(token)
         return None if task is None else _lease(task)
 
-    def sessions(self) -> Iterator[Session]:
-        """Give the registered workers in order of registration."""
-        return (session.view() for session in self._state.sessions)
+    def sessions(self, namespace: str | None = None) -> Iterator[Session]:
+        """Give the registered workers, of a namespace or of all, in order of registration."""
+        return (
+            session.view()
+            for session in self._state.sessions
+            if namespace is None or session.namespace == namespace
+        )
 
     def session(self, session: SessionId) -> Session | None:
         """Return a registered worker's session."""

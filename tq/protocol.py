@@ -72,7 +72,8 @@ FRAME_ARRIVAL_MAX_MS: Final = 30_000
 HEARTBEAT_INTERVAL_MS: Final = 15_000
 """How often a client speaks on a connection that is otherwise quiet."""
 
-_ARRAY_MAX: Final = 65_536  # msgpack makes room for an array's announced length at once
+ARRAY_MAX: Final = 65_535
+"""Most elements of an array: room is made for its announced length at once."""
 _MAP_MAX: Final = 4_096
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -234,7 +235,7 @@ def unpack(body: bytes) -> list[Any]:
             body,
             raw=False,
             strict_map_key=True,
-            max_array_len=size if size < _ARRAY_MAX else _ARRAY_MAX,
+            max_array_len=size if size < ARRAY_MAX else ARRAY_MAX,
             max_map_len=_MAP_MAX,
             max_ext_len=0,
             ext_hook=_refuse_extension,

@@ -389,6 +389,46 @@ def test_one_connection_cannot_park_without_bound(world: World) -> None:
     assert client.nack(Type.CLAIM_TASK, session, ["q"], 1, 1000)[0] == "RATE_LIMITED"
 
 
+def test_one_connection_cannot_park_without_bound_at_a_new_leader_either() -> None:
+    world = World()
+    client = world.client(limits=Limits(parked_max=2))
+    session = client.register()
+    for _ in range(2):
+        park(client, session)
+
+    assert client.nack(Type.CLAIM_TASK, session, ["q"], 1, 1000)[0] == "RATE_LIMITED"
+    assert world.broker.claims.parked == 2
+    assert client.session.in_flight == 0
+    assert client.claim(session) == [], "what does not wait is answered"
+    task_id = world.client().submit()
+    assert [answer[1][0][0] for _, answer in client.answers()] == [task_id]
+
+
+def test_a_claim_that_was_parked_keeps_its_place_though_another_came_meanwhile(
+    world: World,
+) -> None:
+    worker, client = world.client(limits=Limits(parked_max=1)), world.client()
+    session = worker.register()
+    park(worker, session)
+    world.consensus.holds = True
+    task_id = world.task_id()
+    client.send(Type.SUBMIT_TASK, task_id, "q", "work", b"", {})
+    world.loop.run()
+    client.send(Type.CANCEL_TASK, task_id, "")
+    world.loop.run()
+    world.consensus.apply(1)  # the submit wakes the claim, which comes too late for the task
+    world.loop.run()
+    park(worker, session)
+    world.consensus.holds = False
+    world.consensus.apply()
+
+    assert worker.answers() == []
+    assert world.broker.claims.parked == 2
+    client.answers()
+    first, second = client.submit(), client.submit()
+    assert [answer[1][0][0] for _, answer in worker.answers()] == [first, second]
+
+
 def test_grants_that_do_not_fit_one_frame_are_given_back(world: World) -> None:
     client = world.client()
     session = client.register()

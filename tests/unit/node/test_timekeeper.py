@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import cast
 
 from node.leases import LeaseKeeper
+from node.surroundings import Rules
 from node.timekeeper import Timekeeper
 from statemachine import (
     Advance,
@@ -47,7 +48,10 @@ def a_timekeeper(
     keeper = LeaseKeeper(lease_of=known.get, session_s=lambda: 30.0)
     keeper.take_over(known.values(), [], now_s=0.0)
     return Timekeeper(
-        cast("Machine", machine), leases=keeper, compaction_s=compaction_s, seed={"claim_max": 5}
+        cast("Machine", machine),
+        leases=keeper,
+        rules=Rules(node_id=1, compaction_s=compaction_s, seed={"claim_max": 5}),
+        started_s=0.0,
     )
 
 
@@ -107,11 +111,38 @@ def test_records_retire_in_bounded_steps_until_none_is_left() -> None:
     assert kinds(keeper.poll(now_s=120.0, wall_ms=lambda: 0)) == [Retire]
 
 
+def test_records_retire_although_leaders_change_more_often_than_the_sweep_comes() -> None:
+    machine = StubMachine()
+    machine.archive = 1500
+    keeper = a_timekeeper(machine, compaction_s=60.0)
+    for now_s in (0.0, 30.0, 59.0):
+        assert keeper.poll(now_s=now_s, wall_ms=lambda: 0) == []
+        keeper.stand_down()
+    assert kinds(keeper.poll(now_s=61.0, wall_ms=lambda: 0)) == [Retire]
+
+    keeper.stand_down()  # in the middle of a sweep
+    assert kinds(keeper.poll(now_s=62.0, wall_ms=lambda: 0)) == [Retire]
+    assert machine.cursors == [b"", b""], "from the start: the command may have been dropped"
+    assert keeper.poll(now_s=63.0, wall_ms=lambda: 0) == []
+
+
+def test_a_node_that_is_elected_long_after_its_start_sweeps_at_once() -> None:
+    machine = StubMachine()
+    machine.archive = 1
+    keeper = a_timekeeper(machine, compaction_s=60.0)
+    assert kinds(keeper.poll(now_s=1000.0, wall_ms=lambda: 0)) == [Retire]
+
+
 def test_a_node_that_does_not_count_leases_proposes_nothing() -> None:
     machine = StubMachine()
     machine.due_ms = 0
     keeper = LeaseKeeper(lease_of=lambda _: None, session_s=lambda: 1.0)
-    timekeeper = Timekeeper(cast("Machine", machine), leases=keeper, compaction_s=0.0, seed={})
+    timekeeper = Timekeeper(
+        cast("Machine", machine),
+        leases=keeper,
+        rules=Rules(node_id=1, compaction_s=0.0),
+        started_s=0.0,
+    )
 
     assert timekeeper.poll(now_s=1e6, wall_ms=lambda: 10**12) == []
 
