@@ -295,8 +295,18 @@ SERVICE: Final = (
     Plant(
         "AnswersClaimsUnasked",
         "claims",
-        places=(((Claims, "_answer_empty_if_leading"), service.answers_claims_unasked),),
-        options={**_LONG_IN_OFFICE, "kinds": ("isolate", "clients"), "nodes": 3, "workers": 5},
+        places=(
+            ((Claims, "_is_for_the_log"), service.takes_all_sessions_for_its_own),
+            ((Claims, "_answer_empty_if_leading"), service.answers_claims_unasked),
+        ),
+        options={
+            **_LONG_IN_OFFICE,
+            "nodes": 3,
+            "kinds": ("isolate", "clients"),
+            "faults_per_s": 2.0,
+            "workers": 5,
+            "burst": 1,
+        },
     ),
     Plant(
         "RefusesUnasked",
@@ -306,6 +316,8 @@ SERVICE: Final = (
             **_LONG_IN_OFFICE,
             "nodes": 3,
             "kinds": ("isolate", "clients"),
+            "faults_per_s": 2.0,
+            "operations_per_s": 60.0,
             "depth_max": 5,
             "clients": 5,
             "burst": 1,

@@ -108,9 +108,17 @@ class NoBarriers(Barriers):
         self._schedule(lambda: read(True))
 
 
+def takes_all_sessions_for_its_own(claims: Claims, claim: ParkedClaim) -> bool:
+    """A claim of a session that this leader does not know is not for the log to judge."""
+    return bool(claim.known) or claims._room.reserve(claim)
+
+
 def answers_claims_unasked(claims: Claims, claim: ParkedClaim) -> None:
-    """A leader says that there is nothing to claim without asking whether it still leads."""
-    claims._answer_empty(claim)  # the claims' own method else
+    """A leader tells what it knows of a claim without asking whether it still leads."""
+    if claims._leases.is_alive(claim.command.session):
+        claims._answer_empty(claim)
+    else:
+        claims._refuse(claim, code=Code.UNKNOWN_SESSION, text="not registered")
 
 
 class RefusesUnasked(Exception):  # noqa: N818 - what is caught in the place of a refusal
