@@ -103,9 +103,22 @@ def _by_fault(evidence: Evidence, gaps: list[Gap]) -> dict[str, list[tuple[Gap |
     for fault in evidence.faults:
         over = (fault.at if fault.to is None else fault.to) + AFTERMATH_MS * MS
         hit = gaps[bisect_left(ends, fault.at) : bisect_right(begins, over)]
-        longest = max(hit, key=lambda gap: gap.ends - gap.begins, default=None)
+        following = min((one.at for one in evidence.faults if one.at > fault.at), default=None)
+        mine = (_share(gap, fault, following) for gap in hit)
+        longest = max(mine, key=lambda gap: gap.ends - gap.begins, default=None)
         by_kind[fault.kind].append((longest, fault))
     return by_kind
+
+
+def _share(gap: Gap, fault: Fault, following: int | None) -> Gap:
+    """Return the part of a gap that is a matter of a fault.
+
+    What begins when it is over, and goes on when the next one begins, is that one's from there on.
+    """
+    over = fault.at if fault.to is None else fault.to
+    if gap.begins <= over or following is None or gap.ends <= following:
+        return gap
+    return Gap(gap.begins, max(gap.begins, following))
 
 
 def _bounds(evidence: Evidence) -> dict[str, float]:

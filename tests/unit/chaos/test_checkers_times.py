@@ -140,6 +140,21 @@ def test_gaps_are_counted_and_bounded_by_kind_of_fault() -> None:
     assert not verdict("gaps", record).ok
 
 
+def test_a_gap_that_begins_with_the_next_fault_is_no_matter_of_the_one_before() -> None:
+    """As of a follower that was stopped, and all nodes 0.8 s after it went on."""
+    spans = [(at, at + 10, "ok") for at in range(0, 6_000, 20) if not 2_000 < at < 4_400]
+    bounds = {"pause follower": 2_000, "pause all": 4_000}
+    record = submitting(*spans, (2_020, 4_390, "ok"), gap_max_ms=bounds)
+    follower = Fault(500 * MS, 1_200 * MS, "pause follower", (2,))
+    everybody = Fault(2_005 * MS, 4_300 * MS, "pause all", (1, 2, 3))
+    found = verdict("gaps", record, faults=[follower, everybody])
+    assert found.ok
+    assert (found.counts["pause follower: max_ms"], found.counts["pause all: max_ms"]) == (10, 2370)
+    # One that begins before, and lasts for too long before the next fault, is its own.
+    late = Fault(4_200 * MS, 4_300 * MS, "pause all", (1, 2, 3))
+    assert not verdict("gaps", record, faults=[follower, late]).ok
+
+
 def test_of_many_faults_all_but_one_in_a_hundred_keep_a_bound_of_their_own() -> None:
     """Each fault is 10 s long; the first `slow` of them cost 800 ms, the others nothing."""
 
