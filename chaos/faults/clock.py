@@ -13,6 +13,9 @@ from chaos.nodes import ChaosNode
 
 HOUR_S: Final = 3600.0
 _STROBE_S: Final = (0.05, 0.5)
+_HEARD_S: Final = 3.0
+"""How long the others may take a clock for wrong that is right again: nodes tell each other once
+a second. If a second one jumped meanwhile, two of three were wrong, and no minority."""
 
 
 class WrongClock(Harassment):
@@ -26,11 +29,13 @@ class WrongClock(Harassment):
         self._victims: list[ChaosNode] = []
 
     async def heal(self) -> None:
-        """Put it right."""
+        """Put it right, and let that be heard."""
         await super().heal()
         for node in self._victims:
             assert node.clock is not None, "refused otherwise"
             node.clock.correct()
+        if self._victims:
+            await asyncio.sleep(_HEARD_S)
         self._victims = []
 
 
