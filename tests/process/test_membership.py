@@ -219,12 +219,12 @@ async def test_with_mutual_tls_leadership_is_handed_over_a_node_joins_and_the_le
         await load.more(STEADY)
         leader = await asyncio.to_thread(cluster.wait_leader)
         await remove(cluster, leader)
+        assert await asyncio.to_thread(leader.wait, timeout_s=DEADLINE_S) == 0
         gone.append(leader)
 
     await run(cluster, load, nemesis)
 
     [removed] = gone
-    assert await asyncio.to_thread(removed.wait, timeout_s=DEADLINE_S) == 0
     assert '"event": "node_removed"' in removed.output()
     left = sorted({1, 2, 3, 4} - {removed.node_id})
     assert [(left, [])] * 3 == [members(cluster, node_id) for node_id in left]
