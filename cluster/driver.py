@@ -93,6 +93,8 @@ class Driver:
     def begin(self, engine: Engine) -> None:
         """Drive this engine from now on."""
         self.engine = engine
+        if not engine.amnesiac:  # as everyone is who has never been a member
+            self._parts.membership.was_member(engine.log.configuration_index)
         self._take_members(engine)
 
     def soon(self, event: Event) -> None:
@@ -184,6 +186,8 @@ class Driver:
         for context, index, refusal in ready.changes:
             listener.change_done(context, index, refusal)
         if ready.role_changed and engine is not None:
+            if engine.leader_id is not None:
+                self._parts.membership.led()
             listener.role_changed(engine.status)
         if ready.halted is not None:
             self._fail(ready.halted)

@@ -11,6 +11,9 @@ from cluster.messages import PreVote, PreVoteReply, TimeoutNow, VoteReply, VoteR
 from cluster.progress import NEVER
 from cluster.state import CANDIDATE, FOLLOWER, LEADER, InvariantBroken, State
 
+TRANSFER_MAX_S = 1.0
+"""A handover that nobody takes refuses proposals for so long, however patient elections are."""
+
 
 class Election(State):
     """The voter's and the candidate's side."""
@@ -26,7 +29,8 @@ class Election(State):
         self.fast_until = NEVER
         self.counted_leader = (0, 0)
         self.transfer_until = NEVER
-        self.transfer_asked = False
+        self.transfer_asked: int | None = None
+        self.transfer_passed: set[int] = set()
         self.handed_over = False
 
     def election_wait_s(self) -> float:
@@ -54,6 +58,11 @@ class Election(State):
             return
         self.reset_deadline()
         if self.amnesiac or not self.is_voter:
+            return
+        if self.quorum == 1 and self.role == CANDIDATE:
+            # Its vote is on the way to the disk. Another term would need another vote, which a
+            # slow disk would not make durable before the next deadline either.
+            self.lead_alone()
             return
         self.pre_votes = set()
         self.pre_vote_round += 1
@@ -186,18 +195,33 @@ class Election(State):
     def on_transfer(self) -> None:
         """Stop taking proposals and look for a successor."""
         if self.role == LEADER and self.electors:
-            self.transfer_until = self.now + self.timing.election_max_s
-            self.transfer_asked = False
+            self.transfer_until = self.now + min(self.timing.election_max_s, TRANSFER_MAX_S)
+            if self.transfer_asked is not None:  # in vain, or this node would not lead
+                self.transfer_passed.add(self.transfer_asked)
+                self.transfer_asked = None
             self.try_transfer()
 
     def try_transfer(self) -> None:
-        """Ask a voter to stand, once it lacks nothing."""
+        """Ask a voter to stand, once it lacks nothing.
+
+        Not everyone who is asked stands: a clock may be wrong there, a disk may hang. Whoever
+        has not is passed over until all others have been asked too.
+        """
         ready = [
             f for f in self.electors if f.connected and f.counts and f.match == self.log.last_index
         ]
-        if ready and not self.transfer_asked:
-            self.transfer_asked = True
-            self.send(ready[0].peer, TimeoutNow(self.term))
+        if ready and self.transfer_asked is None:
+            fresh = [f for f in ready if f.peer not in self.transfer_passed]
+            if not fresh:
+                self.transfer_passed.clear()
+            self.transfer_asked = (fresh or ready)[0].peer
+            self.send(self.transfer_asked, TimeoutNow(self.term))
+
+    def forget_transfer(self) -> None:
+        """Begin an office with nobody asked to follow in it."""
+        self.transfer_until = NEVER
+        self.transfer_asked = None
+        self.transfer_passed.clear()
 
     def accept_leader(self, peer: int, term: int) -> None:
         """Follow the sender of a message only a leader sends.

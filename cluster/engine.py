@@ -217,6 +217,7 @@ class Engine(Steps, syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj is unty
             raftMinTimeout=timing.election_min_s,
             raftMaxTimeout=timing.election_max_s,
             leaderFallbackTimeout=timing.check_quorum_s,
+            connectionTimeout=timing.election_max_s,  # of no connection here, but checked
         )
         with _stepped_by(self):
             syncobj.SyncObj.__init__(

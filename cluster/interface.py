@@ -161,7 +161,8 @@ class Timing:
     Attributes:
         election_min_s: Shortest silence of the leader before a voter asks for an election.
         election_max_s: Longest one; each wait is drawn between the two.
-        heartbeat_s: Interval of empty AppendEntries; below a third of `election_min_s`.
+        heartbeat_s: Interval of empty AppendEntries; below a third of `election_min_s` and of
+            `check_quorum_s`.
         check_quorum_s: A leader that a majority has not answered for so long steps down.
         disk_stall_s: A leader whose own disk has not synced for so long steps down.
         fast_min_s: Shortest wait before asking after the leader's connection closed.
@@ -179,6 +180,9 @@ class Timing:
             backlog does not keep heartbeats waiting (one larger entry is applied alone).
         log_tail_bytes: Applied entries kept for followers that lag a little.
         log_pin_bytes: Entries kept while a snapshot is on its way to a follower.
+
+    Raises:
+        ValueError: A leader would count answers it has hardly asked for.
     """
 
     election_min_s: float = 0.4
@@ -199,6 +203,14 @@ class Timing:
     apply_max_bytes: int = 256 << 10
     log_tail_bytes: int = 64 << 20
     log_pin_bytes: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        """Refuse what would let an idle leader depose itself."""
+        if 3 * self.heartbeat_s >= self.check_quorum_s:
+            raise ValueError(
+                f"heartbeat_s is {self.heartbeat_s}, which must be below a third of "
+                f"check_quorum_s ({self.check_quorum_s})"
+            )
 
 
 class LogHashes(NamedTuple):

@@ -82,6 +82,8 @@ class Membership:
         self._own: Known | None = None
         self._committed: Known | None = None
         self._member_at: int | None = None
+        self._counted_in = bool(identity.voters)
+        """This node itself was a member, and not only an earlier one with its number."""
         self._left: dict[int, int] = {}
         self._reached: dict[int, Address] = {}
         self._forget_at: float | None = None
@@ -143,7 +145,23 @@ class Membership:
     def committed(self) -> None:
         """Take note that the configuration in force is committed."""
         if self._own is not None:
+            if self._node_id in self._own.configuration.members:
+                self._counted_in = True
             self._settle(self._own)
+
+    def was_member(self, index: int) -> None:
+        """Take note that this node was a member in or before the configuration at `index`.
+
+        It has its memory, so it has founded its cluster or was filled up as one of its members.
+        Which entry let it in it may not know to be committed before a leader says so, and no
+        leader speaks to it if it was removed meanwhile.
+        """
+        self._counted_in = True
+        self._member_at = index
+
+    def led(self) -> None:
+        """Take note that a leader speaks to this node: leaders speak to members alone."""
+        self._counted_in = True
 
     def hear(self, index: int, content: bytes) -> None:
         """Take the latest committed configuration that a peer of this cluster knows.
@@ -222,9 +240,12 @@ class Membership:
         self._reach()
         if self._node_id in members:
             self._member_at = known.index
-        elif self._member_at is not None and not self._is_removed:
+        elif self._was_member_before(known.index) and not self._is_removed:
             self._is_removed = True
             self._user.removed(known.index)
+
+    def _was_member_before(self, index: int) -> bool:
+        return self._counted_in and self._member_at is not None and self._member_at <= index
 
     def _tell(self) -> None:
         self._user.announce(self.standing)

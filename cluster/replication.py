@@ -35,7 +35,7 @@ class Replication(State):
         self.role = LEADER
         self.leader_id = self.node_id
         self.count_leader(self.node_id)
-        self.transfer_until = NEVER
+        self.forget_transfer()
         for follower in self.followers.values():
             follower.start_probing(self.log.last_index + 1, self.sequence)
             follower.match = follower.answered = 0
@@ -74,6 +74,7 @@ class Replication(State):
                 follower.next != index
                 or follower.mode is not REPLICATE
                 or not follower.connected
+                or follower.amnesiac  # the shared message vouches for nothing
                 or len(follower.flight) >= timing.flight_max
                 or follower.flight_bytes >= timing.flight_max_bytes
             ):

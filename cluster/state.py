@@ -284,6 +284,14 @@ class State:
         """Ask a follower that lacks nothing to stand for election."""
         raise NotImplementedError
 
+    def forget_transfer(self) -> None:
+        """Nobody has been asked to follow this leader."""
+        raise NotImplementedError
+
+    def lead_alone(self) -> None:
+        """Lead on this node's own vote, if it is durable."""
+        raise NotImplementedError
+
     def disk_stalled(self) -> bool:
         """Whether this node's own disk has been silent for too long."""
         raise NotImplementedError

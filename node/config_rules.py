@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from cluster.interface import Timing
 from node.addresses import Address, is_any_address, is_loopback
 from node.config import Config
+from node.quantities import Duration
 
 Key = tuple[str, str]
 
 _FRAME_ROOM_BYTES = 64 * 2**10
+
+HEARTBEAT_MAX = Duration(400)
+"""With it a leader has asked three times before it counts who has answered."""
+_QUORUM_CHECK_S = Timing().check_quorum_s
 
 
 class Conflict(NamedTuple):
@@ -218,6 +224,13 @@ def _timing(config: Config) -> Iterator[Conflict]:
             (("raft", "election_timeout"), ("raft", "heartbeat_interval")),
             f"starts at {patience}, which must be more than three times raft.heartbeat_interval "
             f"({raft.heartbeat_interval}): late heartbeats would depose a healthy leader",
+        )
+    if raft.heartbeat_interval > HEARTBEAT_MAX:
+        yield Conflict(
+            (("raft", "heartbeat_interval"),),
+            f"is {raft.heartbeat_interval}, which must be at most {HEARTBEAT_MAX}: a leader that a "
+            f"majority has not answered for {_QUORUM_CHECK_S:g}s steps down, so it has to ask more "
+            "often than that",
         )
     lease, beat = config.broker.worker_lease_timeout, config.worker.heartbeat_interval
     if lease.ms < 2 * beat.ms:

@@ -15,6 +15,10 @@ class Recorder:
     def __init__(self) -> None:
         self.commit_index = 0
         self.configuration = None
+        self.amnesiac = True
+        self.leader_id: int | None = None
+        self.led_by: int | None = None
+        self.status = None
         self.log = SimpleNamespace(configuration_index=0)
         self.stepped: list[Event] = []
         self.asked: list[float] = []
@@ -39,10 +43,21 @@ class Recorder:
         self.stepped.append(event)
         ready = Ready()
         ready.tick_at = self.tick_at
+        ready.role_changed = self.led_by != self.leader_id
+        self.leader_id = self.led_by
         return ready
 
     def in_force(self, _index: int, _configuration: object) -> None:
         self.told.append("in force")
+
+    def was_member(self, index: int) -> None:
+        self.told.append(f"was a member at {index}")
+
+    def led(self) -> None:
+        self.told.append("led")
+
+    def role_changed(self, _status: object) -> None:
+        """What the node does with it is not looked at here."""
 
     def members_changed(self, _configuration: object, _index: int) -> None:
         """What the node does with it is not looked at here."""
@@ -93,6 +108,24 @@ def test_a_tick_before_anything_is_due_is_no_step_but_asks_for_the_next_early_on
         node.tick_at = at
         node.driver.tick()
     assert (node.stepped, node.asked) == ([], [1.0, 2.0])
+
+
+def test_only_who_has_its_memory_is_said_to_have_been_a_member() -> None:
+    node = Recorder()
+    node.driver.begin(cast("Any", node))
+    assert node.told == ["in force"]
+    node = Recorder()
+    node.amnesiac, node.log.configuration_index = False, 22
+    node.driver.begin(cast("Any", node))
+    assert node.told == ["was a member at 22", "in force"]
+
+
+def test_a_leader_that_is_heard_is_told_and_its_loss_is_not() -> None:
+    node = Recorder()
+    for led_by in (None, 2, None):
+        node.led_by = led_by
+        node.step_twice()
+    assert node.told == ["led"]
 
 
 def test_a_configuration_that_was_committed_all_along_is_told_at_the_first_tick() -> None:

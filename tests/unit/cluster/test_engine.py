@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from itertools import permutations
 
+import pytest
 from pysyncobj import syncobj
 
 from cluster.configuration import Configuration
@@ -87,6 +88,18 @@ def test_a_voter_alone_tells_its_learner_nothing_before_its_vote_is_durable() ->
     assert ready.sync_needed is not None
     ready = engine.step(Durable(ready.sync_needed), 50.0)
     assert [type(message) for _, message in ready.messages] == [AppendEntries]
+
+
+def test_a_node_alone_leads_though_its_disk_is_slower_than_its_patience() -> None:
+    """A new vote for each deadline would never be durable before the next one."""
+    engine = _alone()
+    vote = engine.step(Tick(), 50.0).sync_needed
+    assert vote is not None
+    for at in (51.0, 52.0, 53.0):
+        assert engine.step(Tick(), at).sync_needed is None
+    assert (engine.status.role, engine.term) == ("candidate", 1)
+    engine.step(Durable(vote), 53.5)
+    assert (engine.status.role, engine.term) == ("leader", 1)
 
 
 def test_a_node_alone_reads_after_its_first_commit() -> None:
@@ -353,6 +366,21 @@ def test_the_stock_code_runs_only_when_something_is_due() -> None:
     bench.advance(2.0)  # a hundred ticks
     assert 15 <= runs[1] <= 20  # each heartbeat, and the check of the quorum with it
     assert (runs[2], runs[3]) == (0, 0)
+
+
+def test_voters_may_be_as_patient_as_the_configuration_allows() -> None:
+    bench = Bench(timing=Timing(election_min_s=30.0, election_max_s=60.0))
+    assert bench.elect(1).role == LEADER
+
+
+def test_a_leader_that_would_not_ask_before_it_counts_the_answers_is_refused() -> None:
+    """It would step down in an idle cluster, again and again, with everybody connected."""
+    with pytest.raises(ValueError, match="a third of check_quorum_s"):
+        Timing(heartbeat_s=0.47, election_min_s=5.0, election_max_s=10.0)
+    bench = Bench(timing=Timing(heartbeat_s=0.4, election_min_s=5.0, election_max_s=10.0))
+    leader = bench.elect(1)
+    bench.advance(6.0)
+    assert leader.role == LEADER
 
 
 def test_a_quorum_that_ends_between_two_heartbeats_is_missed_at_once() -> None:

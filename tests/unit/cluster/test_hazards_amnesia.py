@@ -175,6 +175,35 @@ def leader_heard_by_amnesiacs_alone_steps_down(engine: type[Engine]) -> None:
     assert bench.answers["stuck"] == "UNKNOWN_OUTCOME"
 
 
+class SharesWithAmnesiacs(Engine):
+    """An amnesiac in step is sent what all others are, and no word for itself."""
+
+    def broadcast(self, index: int, entry: bytes) -> None:
+        amnesiacs = [one for one in self.followers.values() if one.amnesiac]
+        for follower in amnesiacs:
+            follower.amnesiac = False
+        super().broadcast(index, entry)
+        for follower in amnesiacs:
+            follower.amnesiac = True
+
+
+def amnesia_ends_while_entries_follow_each_other_without_a_pause(engine: type[Engine]) -> None:
+    bench = Bench(engine=engine, amnesiac=[3])
+    leader = bench.elect_only(1)
+    bench.cut = {(2, 1)}  # nobody has confirmed the proof when 3 has caught up
+    bench.settle()
+    assert leader.followers[3].match == leader.log.last_index
+    bench.cut = set()
+    for number in range(300):
+        bench.now += 0.003
+        bench.propose(1, str(number))  # before the one in front of it is committed
+        if number:
+            bench.settle(until=lambda n=number: str(n - 1) in bench.answers)  # type: ignore[misc]
+        for node in bench.voters:
+            bench.step(node, Tick())
+    assert not bench.engines[3].amnesiac
+
+
 class HeedsAmnesiacs(Engine):
     """Who may have forgotten is as good a sign of a majority as anybody."""
 
@@ -183,6 +212,7 @@ class HeedsAmnesiacs(Engine):
 
 
 STORIES: list[tuple[Story, type[Engine]]] = [
+    (amnesia_ends_while_entries_follow_each_other_without_a_pause, SharesWithAmnesiacs),
     (leader_heard_by_amnesiacs_alone_steps_down, HeedsAmnesiacs),
     (deposed_leader_gives_nobody_a_memory, VouchesAtOnce),
     (second_loss_of_memory_needs_a_round_of_its_own, RemembersOldRounds),

@@ -264,6 +264,39 @@ def test_a_node_is_not_removed_by_a_change_that_may_be_taken_back() -> None:
     assert world.removals == []
 
 
+def test_a_node_with_its_memory_was_a_member_whatever_it_can_tell_of_it() -> None:
+    """It was away when the entry that let it in was committed, and when it was removed."""
+    world = World(4, voters=(), configured=(1, 4))
+    world.membership.was_member(22)
+    world.force(22, configuration(1, 2, 3, 4), committed=False)
+    world.membership.hear(30, configuration(1, 2, 3).to_bytes())
+    assert world.removals == [30]
+
+
+def test_a_member_that_came_again_is_not_removed_by_who_knows_its_first_removal_only() -> None:
+    world = World(4, voters=(), configured=(1, 4))
+    world.membership.was_member(50)
+    world.force(50, configuration(1, 2, 3, learners=(4,)), committed=False)
+    world.membership.hear(30, configuration(1, 2, 3).to_bytes())
+    assert world.removals == []
+    world.membership.committed()
+    world.membership.hear(60, configuration(1, 2, 3).to_bytes())
+    assert world.removals == [60]
+
+
+def test_a_newcomer_with_a_number_used_before_is_not_removed_by_what_was_before() -> None:
+    world = World(4, voters=(), configured=(1, 4), state=EMPTY)
+    world.membership.hear(40, configuration(1, 2, 3, 4).to_bytes())
+    world.membership.identified(replace(world.identity, cluster_id=CLUSTER, state=BOOTSTRAPPED))
+    world.force(0, Configuration.nobody())
+    world.membership.hear(60, configuration(1, 2, 3).to_bytes())
+    assert world.removals == []
+    world.membership.hear(70, configuration(1, 2, 3, learners=(4,)).to_bytes())
+    world.membership.led()
+    world.membership.hear(80, configuration(1, 2, 3).to_bytes())
+    assert world.removals == [80]
+
+
 def test_a_joining_node_that_reads_of_the_time_before_it_is_not_removed() -> None:
     world = World(4, voters=(), configured=(1, 4))
     world.force(0, Configuration.nobody())

@@ -221,6 +221,29 @@ async def test_a_node_that_was_down_when_it_was_removed_learns_it_when_it_comes_
     assert gone.heard.removed_at == index
 
 
+@pytest.mark.parametrize("votes", [True, False], ids=["voter", "learner"])
+async def test_a_node_that_was_down_when_it_was_removed_need_not_know_how_it_came_to_learn_it(
+    make_cluster: MakeCluster, *, votes: bool
+) -> None:
+    """The entry that let it in is in its log, and no checkpoint says that it is committed."""
+    cluster = make_cluster(checkpoint_every=1000)
+    await cluster.start()
+    await cluster.submit(3)
+    four = newcomer(cluster, 4)
+    await four.start()
+    await changed(cluster, AddLearner(4, four.joins[4]))
+    if votes:
+        await changed(cluster, Promote(4))
+    await cluster.submit(3)
+    await cluster.agree()
+    await cluster.until(lambda: not four.amnesiac, "the end of its amnesia")
+    four.kill()
+    index = await changed(cluster, Remove(4))
+    await four.start()
+    await cluster.until(lambda: four.heard.removed_at, "word of its removal")
+    assert four.heard.removed_at == index
+
+
 async def test_a_node_that_was_away_while_all_others_were_replaced_finds_them(
     make_cluster: MakeCluster,
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.interface import Timing
 from node.config_load import ConfigError, Flag, Loaded, load
 
 PEERS = "1=127.0.0.1:7400,2=127.0.0.1:7410,3=127.0.0.1:7420"
@@ -214,6 +215,25 @@ def test_the_election_timeout_leaves_room_for_heartbeats() -> None:
     assert found.startswith("flag --heartbeat_interval: raft.election_timeout: starts at 500ms")
 
     assert loaded(raft__election_timeout="301ms").config.raft.election_timeout[0].ms == 301
+
+
+def test_a_leader_asks_its_followers_in_time_to_know_that_they_are_there(tmp_path: Path) -> None:
+    (found,) = problems(raft__heartbeat_interval="401ms", raft__election_timeout="5s")
+    assert found.startswith("flag --heartbeat_interval: raft.heartbeat_interval: is 401ms")
+
+    path = tmp_path / "tq.yaml"
+    path.write_text("raft:\n  election_timeout: [7s, 14s]\n  heartbeat_interval: 2s\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, environment={})
+    [text] = [str(problem) for problem in caught.value.problems]
+    assert text.splitlines()[0] == (
+        f"{path}:3:23: raft.heartbeat_interval: is 2s, which must be at most 400ms: a leader "
+        "that a majority has not answered for 1.4s steps down, so it has to ask more often than "
+        "that"
+    )
+
+    raft = loaded(raft__heartbeat_interval="400ms", raft__election_timeout="5s").config.raft
+    assert Timing(heartbeat_s=raft.heartbeat_interval.ms / 1000)
 
 
 def test_a_lease_outlives_a_late_heartbeat() -> None:
