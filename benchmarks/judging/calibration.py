@@ -70,12 +70,12 @@ class Calibration:
 
 def calibrate() -> Calibration:
     """Measure the machine; takes about a twentieth of a second."""
-    loop_ms, loop_cpu_ms = _loop_ms()
+    loop_ms, loop_cpu_ms = time_loop()
     return Calibration(loop_ms=loop_ms, fsync_ms=_fsync_ms(), loop_cpu_ms=loop_cpu_ms)
 
 
-def _loop_ms() -> tuple[float, float]:
-    """Return what the loop took by the clock, and of the processor."""
+def time_loop() -> tuple[float, float]:
+    """Return what the loop took by the clock, and of the processor, in milliseconds."""
     began, began_cpu = time.perf_counter(), time.thread_time()
     total = 0
     for number in range(LOOP_ITERATIONS):

@@ -70,9 +70,7 @@ def steps_of(story: Story) -> Iterator[Step]:
         ends = claim.to or math.inf
         yield Step(lifecycle.grant, claim.at, ends, False, grant.token, grant.attempt, None, claim)
     for report in (*story.reports, *story.cancels):
-        step = _reported(report)
-        if step is not None:
-            yield step
+        yield from _reported(report)
     for beat, token in story.beats:
         yield Step(lifecycle.hold, beat.at, beat.to or math.inf, False, token, "", None, beat)
     for read in story.reads:
@@ -96,13 +94,13 @@ def stale_steps(story: Story, times: LogTimes) -> Iterator[Step]:
             yield Step(lifecycle.read, begins, ends, False, 0, told, None, read)
 
 
-def _reported(report: Operation) -> Step | None:
-    """Return the step of a report or cancellation; None if its answer says nothing of the task."""
+def _reported(report: Operation) -> Iterator[Step]:
+    """Give the steps of a report or cancellation; none if its answer says nothing of the task."""
     kind, code, asked = report.kind, report.code, report.arguments
     if code and code not in _TELLING:
-        return None
+        return
     if report.outcome == "unknown" and kind in _NO_EFFECT:
-        return None
+        return
     told = code
     if report.outcome == "ok" and kind in {"complete", "fail"}:
         told = report.value["state"]
@@ -113,7 +111,11 @@ def _reported(report: Operation) -> Step | None:
         argument = 1 if asked.get("retry", True) else 2
     elif kind == "progress":
         argument = asked.get("permille")
-    return _step(report, _PLAYS[kind], told, argument, asked.get("token", 0))
+    step = _step(report, _PLAYS[kind], told, argument, asked.get("token", 0))
+    yield step
+    if kind == "progress" and told == "LEASE_LOST":
+        # The SDK repeats what was not answered, and the first time the lease may have lived.
+        yield step._replace(ends=math.inf, optional=True, told="")
 
 
 def _step(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection, wait
 
+from benchmarks.judging.calibration import LOOP_ITERATIONS, LOOP_REFERENCE_MS, time_loop
 from tests.simulation.options import KINDS
 from tests.simulation.play import Played, play, quiet
 from tests.simulation.show import replay_command, say, show_minimised
@@ -28,6 +31,7 @@ _PLAYS_MAX = 60
 _SEEDS_PER_PROCESS = 40
 """A process ends after about so many. What worlds leave behind goes with it, some 5 MB for each:
 to look for it costs 7 % of the time."""
+_SEEDS_PER_CALIBRATION = 10
 
 
 def play_one(seed: int) -> Played:
@@ -39,13 +43,17 @@ def play_one(seed: int) -> Played:
 
 
 def _serve(line: Connection, others: Sequence[Connection]) -> None:
-    """Play the seeds that come, in a process of its own, until nobody sends any more."""
+    """Play the seeds that come, in a process of its own, until nobody sends any more.
+
+    Beside what came of each it tells how fast the machine is just then, every few seeds.
+    """
     for other in others:
         other.close()  # only their owner is to hold them open: its end is the end of all
     gc.disable()
     with quiet(), contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            line.send(play_one(line.recv()))
+        for number in itertools.count():
+            played = play_one(line.recv())
+            line.send((played, None if number % _SEEDS_PER_CALIBRATION else time_loop()[0]))
 
 
 class _Lanes:
@@ -55,6 +63,8 @@ class _Lanes:
     """
 
     def __init__(self, count: int) -> None:
+        self.loops_ms: list[float] = []
+        """What a fixed piece of work took beside the seeds, see `benchmarks.judging`."""
         self._plays: dict[Connection, int] = {}
         """How many seeds each process has had."""
         self._processes: dict[Connection, Process] = {}
@@ -70,9 +80,11 @@ class _Lanes:
                 assert isinstance(line, Connection)
                 busy.remove(line)
                 try:
-                    played: Played = line.recv()
+                    played, loop_ms = line.recv()
                 except EOFError:
                     raise RuntimeError("a process that plays seeds has died") from None
+                if loop_ms is not None:
+                    self.loops_ms.append(loop_ms)
                 if self._plays[line] >= _SEEDS_PER_PROCESS:
                     self._close(line)
                     line = self._begin()  # noqa: PLW2901 - takes its place
@@ -131,6 +143,7 @@ class Campaign:
         self._played = 0
         self._seconds = 0.0
         self._unanswered = 0
+        self._loops_ms: list[float] = []
         self._acknowledged: list[int] = []
         self._sometimes: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
@@ -154,12 +167,14 @@ class Campaign:
                 if not self._time_is_up():
                     yield play_one(seed)
                     gc.collect()
+                    self._loops_ms.append(time_loop()[0])
             return
         lanes = _Lanes(self._processes)
         try:
             yield from lanes.played(seed for seed in self._seeds if not self._time_is_up())
         finally:
             lanes.end()
+            self._loops_ms = lanes.loops_ms
 
     def _time_is_up(self) -> bool:
         spent_s = time.monotonic() - self._began_s
@@ -186,8 +201,6 @@ class Campaign:
         return missing + [f"fault {kind}" for kind in KINDS if not self._faults[kind]]
 
     def _summary(self) -> None:
-        spent_s = time.monotonic() - self._began_s
-        hours = self._seconds / 3600
         acknowledged = sorted(self._acknowledged) or [0]
         say("")
         for title, counts in (
@@ -199,10 +212,29 @@ class Campaign:
             for name in sorted({*counts, *(MUST_REACH if title == "reached" else ())}):
                 say(f"{counts[name]:10} {name}")
         say("")
+        self._say_how_fast()
+        say(
+            f"operations acknowledged per seed: {sum(acknowledged) / len(acknowledged):.0f} on "
+            f"average, {acknowledged[len(acknowledged) // 2]} median, "
+            f"{sum(acknowledged) / max(self._seconds, 1):.1f} a second"
+        )
+        say(f"{len(self._failed)} violations, {self._unanswered} callers unanswered")
+
+    def _say_how_fast(self) -> None:
+        spent_s = time.monotonic() - self._began_s
+        hours = self._seconds / 3600
+        rate = hours / (spent_s / 60)
         say(
             f"{self._played} seeds, {hours:.2f} simulated cluster-hours in {spent_s:.0f} s: "
-            f"{hours / (spent_s / 60):.2f} per minute"
+            f"{rate:.2f} per minute"
         )
+        if self._loops_ms:
+            loop_ms = statistics.median(self._loops_ms)
+            say(
+                f"{LOOP_ITERATIONS:,} turns of a loop took {loop_ms:.0f} ms here and "
+                f"{LOOP_REFERENCE_MS:.0f} where the floor was set: "
+                f"{rate * loop_ms / LOOP_REFERENCE_MS:.2f} per minute at that speed"
+            )
         used_s = sum(
             used.ru_utime + used.ru_stime
             for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -211,12 +243,6 @@ class Campaign:
             f"{self._processes} processes, {used_s:.0f} s of CPU time: "
             f"{used_s / (spent_s * self._processes):.0%} of what {self._processes} cores have"
         )
-        say(
-            f"operations acknowledged per seed: {sum(acknowledged) / len(acknowledged):.0f} on "
-            f"average, {acknowledged[len(acknowledged) // 2]} median, "
-            f"{sum(acknowledged) / max(self._seconds, 1):.1f} a second"
-        )
-        say(f"{len(self._failed)} violations, {self._unanswered} callers unanswered")
 
 
 def determinism(seeds: Sequence[int], *, processes: int) -> int:

@@ -44,6 +44,25 @@ def test_a_claim_without_an_answer_may_have_taken_an_attempt_nobody_heard_of() -
     assert verdict("linearizable", record).ok
 
 
+def test_progress_that_is_refused_may_have_been_noted_when_it_was_asked_for_before() -> None:
+    record = Record()
+    record.submit("t1", 0, 10, 5)
+    held = record.claim("t1", (20, 30), 6, place=token(5))
+    record.get("t1", (31, 32), "in_progress", attempt=1, progress=None)
+    record.refuse("progress", "t1", (40, 2_000), "LEASE_LOST", token=held, permille=17)
+    record.get("t1", (60, 70), "in_progress", attempt=1, progress=17)
+    assert verdict("linearizable", record).ok
+
+
+def test_progress_is_not_refused_while_its_lease_lives() -> None:
+    record = Record()
+    record.submit("t1", 0, 10, 5)
+    held = record.claim("t1", (20, 30), 6, place=token(5))
+    record.refuse("progress", "t1", (40, 50), "LEASE_LOST", token=held, permille=17)
+    record.complete("t1", 60, 70, held)
+    assert not verdict("linearizable", record).ok
+
+
 def test_a_search_that_takes_too_long_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linearizable, "MOVES_MAX", 2)
     record = Record()
