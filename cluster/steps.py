@@ -211,13 +211,14 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
     def _release_answers(self) -> None:
         """Send once all that was written is durable; peers go on asking while the disk hangs.
 
-        What speaks of no write of its own is dropped then: nothing else would bound it.
+        What speaks of no write of its own is dropped then: nothing else would bound it. Of
+        snapshots no more is sent than was answered, and what is not is not sent again for long.
         """
         answers, self.answers = self.answers, []
         sequence = self.written_sequence
         if sequence > self.durable_sequence:
             if self.ready.sync_needed is None and self.disk_stalled():
-                return
+                answers = [one for one in answers if isinstance(one[1], SnapshotReply)]
             held = self.ready.held
             for peer, message in answers:
                 held.append((sequence, peer, message))

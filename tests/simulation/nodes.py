@@ -111,7 +111,7 @@ class SimNode(Host):
         return self.forgot and (engine is None or engine.amnesiac or self.is_damaged)
 
     def look(self) -> None:
-        """Take note, now and then, that it has got well."""
+        """Take note, now and then and when its process ends, that it has got well."""
         if self.forgot and not self.may_have_forgotten:
             self.forgot = False
             self.hurts.discard("flip")
@@ -162,7 +162,8 @@ class SimNode(Host):
             self.world.fail(f"node {self.node_id} refused to start on a healthy disk: {text}")
         self._gone(silent=False)
         self._refusals += 1
-        if self.forgot and self._refusals >= _REFUSALS_MAX:
+        has_room = self.directory.disk.room_bytes is None
+        if self.forgot and has_room and self._refusals >= _REFUSALS_MAX:
             # What the text asks for: move the directory aside, come back as an empty node.
             self._refusals = 0
             self.world.reached("damaged directory moved aside by hand")
@@ -204,6 +205,7 @@ class SimNode(Host):
         """The process is no more; what it had handed to the system is still there."""
         process, world = self.process, self.world
         assert process is not None
+        self.look()
         process.kill()
         self.process = self.crash_after = None
         if self.engine is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import Fault
+from tests.simulation.faults import BEGAN_AT, Fault
 from tests.simulation.minimise import minimise
 from tests.simulation.options import KINDS, Options
 from tests.simulation.play import play
@@ -70,6 +70,22 @@ def test_minimising_finds_the_faults_that_it_takes() -> None:
 def test_minimising_ends_with_nothing_where_no_fault_is_needed() -> None:
     faults = [Fault(number, number / 2, "kill", (1, 1.0)) for number in range(5)]
     assert minimise(faults, lambda _schedule: True) == []
+
+
+def test_nobody_throws_the_data_of_a_node_away_because_its_disk_is_full() -> None:
+    """Seed 148993649213655: it had just got well, and two of four voters were removed then."""
+    schedule = [
+        Fault(0, BEGAN_AT + 3.1, "wipe", (1, 0.05)),
+        Fault(1, BEGAN_AT + 3.85, "full", (1, 0, 8.0)),
+        Fault(2, BEGAN_AT + 3.9, "power", (1, 0.05)),
+    ]
+    options = Options(kinds=("wipe", "full", "power"))
+    played = play(2, options, chaos_s=10.0, schedule=schedule, detail=True)
+    assert played.violation is None
+    refused = [line for line in played.recent if "refused to start 1" in line]
+    assert len(refused) > 3
+    assert played.sometimes["wiped node filled again"]
+    assert not played.sometimes["damaged directory moved aside by hand"]
 
 
 def _determinism(seeds: int, timeout_s: float, *, base: int = 31) -> None:

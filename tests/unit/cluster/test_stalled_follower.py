@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from cluster.interface import Timing
 from cluster.messages import AppendReply
 from tests.support.sim_bench import Bench
 
+_USUAL = Timing()
 
-def stalled() -> Bench:
+
+def stalled(timing: Timing = _USUAL) -> Bench:
     """Node 3's disk has hung for longer than a leader's may, with an entry unsynced."""
-    bench = Bench()
+    bench = Bench(timing=timing, checkpoint_entries=4)
     bench.elect(1)
     bench.stuck_disks = {3}
     bench.propose(1, "unsynced")
@@ -54,4 +57,21 @@ def test_what_it_wrote_is_still_answered_and_the_rest_follows_once_the_disk_is_b
     assert bench.answers["needs node 3"] == "applied"
     bench.heal()
     bench.advance(0.3)
+    assert bench.entries(3) == bench.entries(1)
+
+
+def test_a_snapshot_that_comes_while_it_hangs_goes_on_once_the_disk_is_back() -> None:
+    """Seed 148993649214353: the answer to a chunk was lost, and nothing was sent for 16 s."""
+    bench = stalled(Timing(log_tail_bytes=0, chunk_max_bytes=40))
+    bench.isolate(3)
+    for number in range(16):
+        bench.propose(1, f"real{number}")
+        bench.settle()
+    bench.heal()
+    bench.reconnect(3, 1)
+    bench.advance(5.0)
+    assert bench.engines[1].followers[3].snapshot is not None
+    bench.stuck_disks = set()
+    bench.advance(1.0)
+    assert bench.engines[3].snapshots_installed == 1
     assert bench.entries(3) == bench.entries(1)
