@@ -76,6 +76,8 @@ class RocksDisk:
         self._database = self._open()
         self._columns: dict[str, Rdict] = {}
         self._handles: dict[str, ColumnFamily] = {}
+        self._sources: dict[str, Rdict] = {}
+        self._targets: dict[str, ColumnFamily] = {}
         self._gaps = {name: Gaps() for name in self._machine_families}
         try:
             self._recover()
@@ -87,10 +89,13 @@ class RocksDisk:
         for name in self._stored():
             self._columns[name] = self._database.get_column_family(name)
             self._handles[name] = self._database.get_column_family_handle(name)
+        self._sources[RAFT_META] = self._columns[RAFT_META]
         self._sequence = self._number(_SEQUENCE_KEY)
         self._generation = self._number(_GENERATION_KEY)
         self._pending_generation = self._generation
         self._drop_leftovers()
+        self._read_from(self._generation)
+        self._write_to(self._generation)
         for family, gaps in self._gaps.items():
             # Before anyone waits for an answer, however many deleted records come first.
             if (first := self._first(family, b"", None, passed_max=0)) is not None:
@@ -137,19 +142,17 @@ class RocksDisk:
             self._columns[name] = self._database.create_column_family(name, options)
             self._handles[name] = self._database.get_column_family_handle(name)
 
-    def _written(self, family: str) -> Rdict:
-        """Return the column family that readers of `family` see."""
-        column = self._columns.get(family)
-        if column is not None:
-            return column
-        return self._columns[f"{family}@{self._generation % 2}"]
+    def _read_from(self, generation: int) -> None:
+        """Show readers this generation of the machine's families."""
+        self._sources = {name: self._columns[name] for name in (RAFT_LOG, RAFT_META)}
+        for name in self._machine_families:
+            self._sources[name] = self._columns[f"{name}@{generation % 2}"]
 
-    def _pending(self, family: str) -> ColumnFamily:
-        """Return the column family that the pending batch writes for `family`."""
-        handle = self._handles.get(family)
-        if handle is not None:
-            return handle
-        return self._handles[f"{family}@{self._pending_generation % 2}"]
+    def _write_to(self, generation: int) -> None:
+        """Have the pending batch write this generation of the machine's families."""
+        self._targets = {name: self._handles[name] for name in (RAFT_LOG, RAFT_META)}
+        for name in self._machine_families:
+            self._targets[name] = self._handles[f"{name}@{generation % 2}"]
 
     @property
     def sequence(self) -> int:
@@ -163,19 +166,19 @@ class RocksDisk:
 
     def put(self, family: str, key: bytes, value: bytes) -> None:
         """Add a record to the pending batch."""
-        self._batch.put(key, value, self._pending(family))
-        if (gaps := self._gaps.get(family)) is not None:
+        self._batch.put(key, value, self._targets[family])
+        if (gaps := self._gaps.get(family)) is not None and gaps.known:
             gaps.put(key)
 
     def delete(self, family: str, key: bytes) -> None:
         """Remove a record, or nothing, in the pending batch."""
-        self._batch.delete(key, self._pending(family))
+        self._batch.delete(key, self._targets[family])
         if (gaps := self._gaps.get(family)) is not None:
             gaps.delete(key)
 
     def delete_range(self, family: str, start: bytes, end: bytes) -> None:
         """Remove every record with `start <= key < end` in the pending batch."""
-        self._batch.delete_range(start, end, self._pending(family))
+        self._batch.delete_range(start, end, self._targets[family])
 
     def write(self) -> int | None:
         """Hand the pending batch to the system, atomically over all families.
@@ -196,6 +199,7 @@ class RocksDisk:
         self._sequence = sequence
         if self._generation != self._pending_generation:
             self._generation = self._pending_generation
+            self._read_from(self._generation)
             for gaps in self._gaps.values():
                 gaps.clear()
         for family, gaps in self._gaps.items():
@@ -232,7 +236,7 @@ class RocksDisk:
     def get(self, family: str, key: bytes) -> bytes | None:
         """Return a written record's value, or None; `DiskDamagedError` if it is unreadable."""
         try:
-            value: bytes | None = self._written(family).get(key)
+            value: bytes | None = self._sources[family].get(key)
         except Exception as error:
             raise self.condition.unreadable(error) from error
         return value
@@ -281,7 +285,7 @@ class RocksDisk:
             options.set_iterate_upper_bound(end)
         if passed_max:
             options.set_max_skippable_internal_keys(passed_max)
-        raw: RawIterator = self._written(family).iter(options)
+        raw: RawIterator = self._sources[family].iter(options)
         raw.seek(start)
         return raw
 
@@ -319,6 +323,7 @@ class RocksDisk:
         self._batch.put(
             _GENERATION_KEY, _U64.pack(self._pending_generation), self._handles[RAFT_META]
         )
+        self._write_to(self._pending_generation)
         self._emptied(self._batch, self._generation)
 
     def abort_install(self) -> None:
@@ -334,7 +339,8 @@ class RocksDisk:
         """Close the database; open readers end. A failed database closes silently."""
         for reader in list(self._open_readers):
             reader.close()
-        self._handles.clear()
+        for held in (self._handles, self._targets, self._sources):
+            held.clear()
         try:
             for column in self._columns.values():
                 column.close()

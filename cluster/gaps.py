@@ -35,23 +35,24 @@ class Gaps:
 
     Attributes:
         deleted: Keys of records that went since the last `learn`.
+        known: Where each gap starts, in order.
     """
 
     def __init__(self) -> None:
-        self._starts: list[bytes] = []
+        self.known: list[bytes] = []
         self._ends: list[bytes] = []
         self._weights: list[int] = []
         """About how many deleted records are in each."""
         self.deleted: list[bytes] = []
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.known)
 
     def put(self, key: bytes) -> None:
         """Note that a record is about to be there."""
-        if not self._starts:
+        if not self.known:
             return
-        at = bisect_right(self._starts, key) - 1
+        at = bisect_right(self.known, key) - 1
         if at >= 0 and key < self._ends[at]:
             start, end, weight = self._pop(at)
             half = (weight + 1) // 2
@@ -68,18 +69,18 @@ class Gaps:
 
     def clear(self) -> None:
         """Forget all gaps; what was deleted and not learned of stays noted."""
-        self._starts.clear()
+        self.known.clear()
         self._ends.clear()
         self._weights.clear()
 
     def way(self, start: bytes) -> tuple[bytes, bytes | None]:
         """Tell where to begin who reads from `start` on, and where to stop at the next gap."""
-        at = bisect_right(self._starts, start)
+        at = bisect_right(self.known, start)
         if at and start < self._ends[at - 1]:
             start = self._ends[at - 1]
-        for later in range(at, len(self._starts)):
+        for later in range(at, len(self.known)):
             if self._weights[later] >= WORTH_MIN:
-                return start, self._starts[later]
+                return start, self.known[later]
         return start, None
 
     def learn(self, first: First) -> None:
@@ -102,10 +103,10 @@ class Gaps:
     def _learn_run(self, keys: list[bytes], at: int, first: First) -> int:
         """Learn of the gap round `keys[at]`; return the index of the next key beyond it."""
         start, weight = keys[at], 0
-        right = bisect_right(self._starts, start)
+        right = bisect_right(self.known, start)
         if right and start < self._ends[right - 1]:
             return bisect_left(keys, self._ends[right - 1], at)
-        limit = self._starts[right] if right < len(self._starts) else None
+        limit = self.known[right] if right < len(self.known) else None
         found = first(start, limit)
         if found is not None:
             end = found
@@ -123,14 +124,14 @@ class Gaps:
         return after
 
     def _pop(self, at: int) -> tuple[bytes, bytes, int]:
-        return self._starts.pop(at), self._ends.pop(at), self._weights.pop(at)
+        return self.known.pop(at), self._ends.pop(at), self._weights.pop(at)
 
     def _insert(self, start: bytes, end: bytes, weight: int) -> None:
         if start >= end:
             return
-        if len(self._starts) == GAPS_MAX:
+        if len(self.known) == GAPS_MAX:
             self._pop(min(range(GAPS_MAX), key=self._weights.__getitem__))
-        at = bisect_left(self._starts, start)
-        self._starts.insert(at, start)
+        at = bisect_left(self.known, start)
+        self.known.insert(at, start)
         self._ends.insert(at, end)
         self._weights.insert(at, weight)

@@ -120,27 +120,25 @@ class Changes:
         if task.stored is not None:
             self.retired[task.task_id] = task.stored
 
-    def records(self) -> dict[tuple[str, bytes], bytes | None]:
-        """Encode the changes, deletions as None; in no particular order."""
-        out: dict[tuple[str, bytes], bytes | None] = {}
+    def records(self) -> dict[str, dict[bytes, bytes | None]]:
+        """Encode the changes, by family and key, deletions as None; keys in no particular order."""
+        out: dict[str, dict[bytes, bytes | None]] = {family: {} for family in FAMILIES}
+        payloads, metadata = out[Family.PAYLOAD], out[Family.METADATA]
         for task_id, family in self.retired.items():
-            out[family, task_id] = None
-            out[Family.PAYLOAD, task_id] = None
-            out[Family.PAYLOAD, result_key(task_id)] = None
+            out[family][task_id] = payloads[task_id] = payloads[result_key(task_id)] = None
         for task_id, task in self.tasks.items():
-            family = FAMILY_OF[task.state]
-            if task.stored is not None and task.stored != family:
-                out[task.stored, task_id] = None
-            out[family, task_id] = encode_task(task)
+            family, stored = FAMILY_OF[task.state], task.stored
+            if stored is not None and stored != family:
+                out[stored][task_id] = None
+            out[family][task_id] = encode_task(task)
             if (result := long_result(task)) is not None:
-                out[Family.PAYLOAD, result_key(task_id)] = result
-        for task_id, payload in self.payloads.items():
-            out[Family.PAYLOAD, task_id] = payload
+                payloads[result_key(task_id)] = result
+        payloads.update(self.payloads)
         for task_id, stub in self.stubs.items():
-            out[Family.METADATA, stub_key(task_id)] = stub
+            metadata[stub_key(task_id)] = stub
         for number, session in self.sessions.items():
             value = None if session is None else encode_session(session)
-            out[Family.METADATA, session_key(number)] = value
+            metadata[session_key(number)] = value
         return out
 
     def clear(self) -> None:
@@ -157,9 +155,13 @@ class Changes:
         self.entries_bytes = 0
 
 
-def in_canonical_order(records: dict[tuple[str, bytes], bytes | None]) -> list[Record]:
+def in_canonical_order(records: dict[str, dict[bytes, bytes | None]]) -> list[Record]:
     """Return the records by family, then by key."""
-    return [(family, key, records[family, key]) for family, key in sorted(records)]
+    return [
+        (family, key, value)
+        for family in FAMILIES
+        for key, value in sorted(records[family].items())
+    ]
 
 
 def frame(family: str, key: bytes, value: bytes | None) -> bytes:
@@ -171,7 +173,13 @@ def frame(family: str, key: bytes, value: bytes | None) -> bytes:
 
 def next_in_chain(chain: bytes, records: Iterable[Record]) -> bytes:
     """Return the rolling digest after a checkpoint: sha256 of the last one and the records."""
-    return sha256(b"".join([chain, *(frame(*record) for record in records)])).digest()
+    pieces = [chain]
+    for family, key, value in records:  # as `frame` makes them, and joined once
+        if value is None:
+            pieces += (_FRAME.pack(_NUMBER_OF[family], len(key), _DELETED), key)
+        else:
+            pieces += (_FRAME.pack(_NUMBER_OF[family], len(key), len(value)), key, value)
+    return sha256(b"".join(pieces)).digest()
 
 
 class Stored:

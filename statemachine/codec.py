@@ -10,7 +10,7 @@ bytes are, the answer is a list of commands and `Malformed` marks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgpack
@@ -43,10 +43,8 @@ node's trouble, and a replica that took it for bad input would differ from the o
 _packer = msgpack.Packer(use_bin_type=True)
 
 
-def pack(value: object) -> bytes:
-    """Return the canonical msgpack of lists, strings, bytes, integers and None."""
-    packed: bytes = _packer.pack(value)
-    return packed
+pack: Final[Callable[[object], bytes]] = _packer.pack
+"""Return the canonical msgpack of lists, strings, bytes, integers and None."""
 
 
 def unpack(data: bytes) -> object:

@@ -135,7 +135,7 @@ class Machine:
         if not state.changes.due(state.settings.checkpoint_entries_max):
             return None
         changed = state.changes.records()
-        changed[Family.METADATA, MACHINE_KEY] = encode_machine(state)
+        changed[Family.METADATA][MACHINE_KEY] = encode_machine(state)
         records = in_canonical_order(changed)
         chain = next_in_chain(self._chain[1], records)
         self._chain = (state.index, chain)
@@ -192,12 +192,15 @@ class Machine:
         does not depend on when checkpoints were taken.
         """
         total = sha256()
+        changed = self._state.changes.records()
         for family in FAMILIES:
-            for key, value in self._records_of(family):
+            for key, value in self._records_of(family, changed[family]):
                 total.update(frame(family, key, value))
         return total.digest()
 
-    def _records_of(self, family: str) -> Iterable[tuple[bytes, bytes]]:
+    def _records_of(
+        self, family: str, changed: dict[bytes, bytes | None]
+    ) -> Iterable[tuple[bytes, bytes]]:
         state = self._state
         if family in (Family.PENDING, Family.IN_PROGRESS, Family.FAILED):
             return [
@@ -205,14 +208,9 @@ class Machine:
                 for task_id in sorted(state.live)
                 if FAMILY_OF[state.live[task_id].state] == family
             ]
-        over = {
-            key: value
-            for (changed_family, key), value in state.changes.records().items()
-            if changed_family == family
-        }
         if family != Family.METADATA:
-            return state.stored.all_records(family, b"", over)
-        stubs = {key: value for key, value in over.items() if key.startswith(STUB_PREFIX)}
+            return state.stored.all_records(family, b"", changed)
+        stubs = {key: value for key, value in changed.items() if key.startswith(STUB_PREFIX)}
         sessions = [
             (session_key(session.session), encode_session(session)) for session in state.sessions
         ]

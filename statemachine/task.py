@@ -199,7 +199,7 @@ def encode_task(task: Task) -> bytes:
             kind.queue,
             kind.name,
             kind.options,
-            task.state.value,
+            task.state,
             task.place,
             task.created_at_ms,
             task.content,

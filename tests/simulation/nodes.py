@@ -111,7 +111,7 @@ class SimNode(Host):
         return self.forgot and (engine is None or engine.amnesiac or self.is_damaged)
 
     def look(self) -> None:
-        """Take note, now and then and when its process ends, that it has got well."""
+        """Take note, now and then, that it has got well."""
         if self.forgot and not self.may_have_forgotten:
             self.forgot = False
             self.hurts.discard("flip")
@@ -205,7 +205,6 @@ class SimNode(Host):
         """The process is no more; what it had handed to the system is still there."""
         process, world = self.process, self.world
         assert process is not None
-        self.look()
         process.kill()
         self.process = self.crash_after = None
         if self.engine is not None:

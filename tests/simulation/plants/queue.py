@@ -82,13 +82,14 @@ def takes_other_content_for_the_same(state: State, task: Task, kind: Kind, paylo
     return True
 
 
-def leaves_stubs_out(changes: Changes) -> dict[tuple[str, bytes], bytes | None]:
+def leaves_stubs_out(changes: Changes) -> dict[str, dict[bytes, bytes | None]]:
     """The memory of retired tasks is not among the records of a checkpoint."""
-    return {
-        (family, key): value
-        for (family, key), value in _records(changes).items()
-        if family != Family.METADATA or not key.startswith(STUB_PREFIX)
+    records = _records(changes)
+    metadata = records[Family.METADATA]
+    records[Family.METADATA] = {
+        key: value for key, value in metadata.items() if not key.startswith(STUB_PREFIX)
     }
+    return records
 
 
 def loses_without_charge(state: State, task: Task, why: str) -> None:

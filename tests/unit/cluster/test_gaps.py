@@ -166,7 +166,7 @@ def a_swept_disk(path: Path, *, kept: set[int]) -> RocksDisk:
         for number in range(at, at + 1000):
             disk.put("completed", id_of(number), b"record")
         disk.write()
-    disk._written("completed").compact_range(None, None)
+    disk._sources["completed"].compact_range(None, None)
     for at in range(0, TASKS - 1000, 1000):
         for number in set(range(at, at + 1000)) - kept:
             disk.delete("completed", id_of(number))
