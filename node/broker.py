@@ -227,7 +227,7 @@ class Broker:
             return
         if stood_still and self.leases.counting:
             # Who was heard meanwhile is not known yet: heartbeats wait in the sockets.
-            self.leases.stand_down()
+            self.leases.recount()
             self._ask_to_take_over()
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()

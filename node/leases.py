@@ -97,21 +97,29 @@ class LeaseKeeper:
 
     def take_over(self, leases: Iterable[Lease], sessions: Iterable[int], *, now_s: float) -> None:
         """Start a full period for everything alive: this node leads, its no-op is applied."""
-        self.stand_down()
+        self.recount()
         for lease in leases:
             self._leases.set(lease.token, now_s + lease.lease_ms / 1000)
         for session in sessions:
             self._sessions.set(session, now_s + self._session_s())
         self._counting = True
 
-    def stand_down(self) -> None:
-        """Forget everything: this node does not lead."""
+    def recount(self) -> None:
+        """Stop counting until `take_over`: who was heard meanwhile is not known yet.
+
+        What this leader has proposed is under way in the log all the same: whose expiry that
+        is, is not alive.
+        """
         self._leases.clear()
         self._sessions.clear()
+        self._counting = False
+
+    def stand_down(self) -> None:
+        """Forget everything: this node does not lead."""
+        self.recount()
         self._expiring.clear()
         self._held.clear()
         self._ending.clear()
-        self._counting = False
 
     def granted(self, token: int, *, lease_ms: int, now_s: float) -> None:
         """Start the lease of a grant that was applied."""

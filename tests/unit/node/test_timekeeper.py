@@ -222,3 +222,20 @@ def test_a_leader_that_stood_still_takes_no_lease_whose_heartbeat_waits_to_be_re
     world.pass_s(29)
     assert client.ack(Type.HEARTBEAT, session, [grant[1]]) == [[]]
     client.ack(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")
+
+
+def test_a_leader_that_stood_still_renews_nothing_that_an_expiry_under_way_ends() -> None:
+    """Seed 230983931142848: whoever was told that its session lives lost it 16 ms later."""
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit()
+    [grant] = client.claim(session)
+    world.consensus.holds = True
+    world.pass_s(30.5)
+    assert {type(one) for one in decoded(world)} == {Expire, ExpireSessions}
+
+    world.clock.pass_s(2)
+    world.broker.tick()
+    world.loop.run()
+    assert client.nack(Type.HEARTBEAT, session, [grant[1]])[0] == "UNKNOWN_SESSION"
