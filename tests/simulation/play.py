@@ -176,7 +176,10 @@ class _Game:
                 self.world.fail(f"not converged {HEAL_MAX_S:g} s after healing: {self._state()}")
 
     def _has_converged(self) -> bool:
-        """Whether everybody reaches, within a second, what the one leader has committed now."""
+        """Whether everybody reaches, within a second, what the one leader has committed now.
+
+        And has it on its disk, or the leader would not know: one may hang for a while yet.
+        """
         leader = self.world.newest_leader()
         goal = leader.engine.commit_index if leader is not None and leader.engine else 0
         self._pass(1.0)
@@ -188,6 +191,7 @@ class _Game:
             and not node.engine.amnesiac
             and node.engine.term == leader.engine.term
             and node.engine.applied_index >= goal
+            and (node is leader or leader.engine.followers[node.node_id].match >= goal)
             for node in members
         )
 

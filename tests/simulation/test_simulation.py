@@ -88,6 +88,14 @@ def test_nobody_throws_the_data_of_a_node_away_because_its_disk_is_full() -> Non
     assert not played.sometimes["damaged directory moved aside by hand"]
 
 
+def test_a_cluster_is_not_well_before_every_disk_is() -> None:
+    """Seed 236943443946384: a sync hung on, and what came later was missed at the end."""
+    schedule = [Fault(0, BEGAN_AT + 8.0, "stall", (2, 22.0))]
+    played = play(1, Options(kinds=("stall",)), chaos_s=10.0, schedule=schedule)
+    assert played.violation is None
+    assert played.seconds >= 30.0
+
+
 def _determinism(seeds: int, timeout_s: float, *, base: int = 31) -> None:
     done = subprocess.run(
         [
