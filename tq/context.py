@@ -94,12 +94,12 @@ class Ctx:
         newest one wins.
 
         Args:
-            fraction: Part done, from 0.0 to 1.0; cut to that range.
+            fraction: Part done, from 0.0 to 1.0; cut to that range. What is no number is 0.
             note: A few words for people; cut to 1 KiB.
         """
         if self._on_progress is not None:
-            permille = round(min(max(fraction, 0.0), 1.0) * 1000)
-            note = note.encode()[:NOTE_MAX_BYTES].decode(errors="ignore")
+            permille = round(min(fraction, 1.0) * 1000) if fraction > 0 else 0
+            note = note.encode(errors="replace")[:NOTE_MAX_BYTES].decode(errors="ignore")
             self._on_progress((permille, note))
 
     def mark_cancelled(self, *, lost: bool = False) -> None:

@@ -9,6 +9,7 @@ the cluster, where another worker can take it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -139,11 +140,12 @@ class Worker:
         asyncio.run(self._serve_with_signals())
 
     def stop(self) -> None:
-        """Drain; called again, leave at once. From any thread, also before `serve`."""
+        """Drain; called again, leave at once. From any thread, also before `serve` and after."""
         if self._loop is None:
             self._shutdown.signal(time.monotonic())
         else:
-            self._loop.call_soon_threadsafe(self._signalled)
+            with contextlib.suppress(RuntimeError):  # its loop has ended, and it with that
+                self._loop.call_soon_threadsafe(self._signalled)
 
     async def serve(self) -> None:
         """Serve in the running event loop, which must not be blocked by anything else.
@@ -207,10 +209,12 @@ class Worker:
             async with asyncio.timeout(LEAVE_S):
                 if self._session is not None:
                     await self._client.deregister_worker(self._session.session)
-                await self._client.close()
         except (TqError, TimeoutError) as error:
             # The session ends by itself two heartbeats later, and its leases with it.
             log.warning("deregister_failed", extra={"facts": {"error": str(error)}})
+        with contextlib.suppress(TqError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._client.close()
         if self._runner is not None:
             self._runner.close()
         log.info("stopped", extra={"facts": {"worker": self.name}})

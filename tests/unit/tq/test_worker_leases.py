@@ -319,6 +319,34 @@ async def test_leaving_does_not_wait_for_a_cluster_that_is_gone() -> None:
     worker.stop()
     worker.stop()
     await serving
+    assert cluster.closed
+
+
+def test_stopping_a_worker_whose_loop_has_ended_does_nothing() -> None:
+    worker = Worker(app, client=FakeCluster, runner=InlineRunner)
+    worker.stop()
+    asyncio.run(worker.serve())
+    worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "note", "told"),
+    [
+        (0.5, "half", (500, "half")),
+        (float("nan"), "", (0, "")),
+        (float("inf"), "", (1000, "")),
+        (-1, "", (0, "")),
+        (2, "n" * 2000, (1000, "n" * 1024)),
+        (0.1, "lone \ud800", (100, "lone ?")),
+    ],
+)
+def test_whatever_progress_is_told_the_task_goes_on(
+    fraction: float, note: str, told: tuple[int, str]
+) -> None:
+    heard: list[tuple[int, str]] = []
+    ctx = tq.Ctx(task_id=tq.TaskId.new(), token=1, attempt=1, on_progress=heard.append)
+    ctx.progress(fraction, note)
+    assert [told] == heard
 
 
 @in_virtual_time
