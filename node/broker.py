@@ -31,6 +31,7 @@ from statemachine import (
     InternalCommand,
     Machine,
     Outcome,
+    Release,
     Reply,
     Retire,
     Submit,
@@ -41,8 +42,9 @@ from statemachine import (
 
 _LOG = logging.getLogger(__name__)
 
-STOOD_STILL_S: Final = 1.0
-"""After so long without a tick the process, or its machine, was stopped: leases begin anew."""
+STOOD_STILL_S: Final = 0.5
+"""After so long without a tick the process, or its machine, was stopped. It is what a heartbeat
+in time leaves of the shortest lease."""
 BARRIER_RETRY_S: Final = 0.2
 """When a new leader whose first barrier failed asks again."""
 
@@ -219,20 +221,21 @@ class Broker:
     def tick(self) -> None:
         """Do what is due. Called every few tens of milliseconds."""
         now_s = self._around.now_s()
-        stood_still = now_s - self._ticked_s > STOOD_STILL_S
-        self._ticked_s = now_s
+        since_s, self._ticked_s = now_s - self._ticked_s, now_s
+        if since_s > STOOD_STILL_S:
+            self.leases.stood_still(since_s)
         self.claims.poll(now_s)
         self.queries.poll(now_s)
         if not self.leadership.leads:
             return
-        if stood_still and self.leases.counting:
-            # Who was heard meanwhile is not known yet: heartbeats wait in the sockets.
-            self.leases.recount()
-            self._ask_to_take_over()
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()
         try:
-            commands = self._timekeeper.poll(now_s=now_s, wall_ms=self._around.wall_ms)
+            commands = self._timekeeper.poll(
+                now_s=now_s,
+                heard_s=self.queries.heard_until(now_s),
+                wall_ms=self._around.wall_ms,
+            )
         except DiskDamagedError:
             return  # the archive has told of it: the process ends
         for command in commands:
@@ -345,6 +348,10 @@ class Broker:
                 self._door.arrived(command)
             if request.done is not None:
                 request.done()
+            if isinstance(command, Retire):
+                self._timekeeper.sweep_again(self._around.now_s())
+            elif isinstance(command, Release) and request.session is None:
+                self.claims.release_dropped(request)
             if request.session is not None:
                 request.session.settle(len(request.spliced))
                 answer(request.session, request.type, command.request_id)

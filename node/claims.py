@@ -76,6 +76,8 @@ class Claims:
         self._under_way: dict[ClaimRequest, ParkedClaim] = {}
         self._granted: dict[WorkerSession, OrderedDict[int, tuple[int, ...]]] = {}
         """Tokens of the last granted claims by request id."""
+        self._unreleased: list[Request] = []
+        """Releases of this node's own that were dropped."""
         self._cautious_until_s = 0.0
         self._draining = False
 
@@ -127,7 +129,7 @@ class Claims:
         return (
             bool(claim.known)
             or self._room.reserve(claim)
-            or self._machine.holds_claim(session, request_id)
+            or bool(self._machine.claimed(session, request_id))
             or (self._leases.counting and not self._leases.is_alive(session))
         )
 
@@ -177,6 +179,7 @@ class Claims:
 
     def stand_down(self) -> None:
         """Send every parked claim to the new leader."""
+        self._unreleased.clear()
         for claim in self._room.clear():
             for connection in claim.connections:
                 self._answers.redirect(connection, Type.CLAIM_TASK, claim.command.request_id)
@@ -186,6 +189,10 @@ class Claims:
         self._draining = True
         for claim in self._room.clear():
             self._answer_empty_if_leading(claim)
+
+    def release_dropped(self, request: Request) -> None:
+        """Propose a release of this node's own again, in a moment: nobody else would."""
+        self._unreleased.append(request)
 
     def closed(self, claim: ParkedClaim) -> None:
         """Forget a parked claim whose connection is gone, and no earlier one is there."""
@@ -199,11 +206,19 @@ class Claims:
             self._answer_empty_if_leading(claim)
         for claim in self._room.wake_any():
             self._propose(claim)
+        dropped, self._unreleased = self._unreleased, []
+        for request in dropped:
+            self._proposer.add(request)  # a lease that has ended meanwhile is refused there
 
     def _lives(self, tokens: Iterable[int]) -> bool:
         return any(self._machine.lease_of(token) is not None for token in tokens)
 
     def _propose(self, claim: ParkedClaim) -> None:
+        command = claim.command
+        # An expiry would follow it in the log, and end what its client has just been told of.
+        claim.held = self._machine.claimed(command.session, command.request_id)
+        for token in claim.held:
+            self._leases.hold(token)
         self._under_way[claim.request] = claim
         claim.session.begin(len(claim.spliced))
         request = Request(
@@ -236,6 +251,9 @@ class Claims:
     def _arrived(self, claim: ParkedClaim) -> ParkedClaim:
         """End the way of a claim; return who waits for its answer, itself or its repetition."""
         del self._under_way[claim.request]
+        for token in claim.held:
+            self._leases.let_go(token)
+        claim.held = ()
         claim.session.settle(len(claim.spliced))
         self._room.give_back(claim)
         return claim.heir or claim

@@ -33,6 +33,8 @@ class Deadlines(Generic[Key]):
         self._slots: dict[int, dict[Key, None]] = {}
         self._order: list[int] = []
         """A heap of slot numbers. Invariant: every key of `_slots` is in it once."""
+        self._postponed_s = 0.0
+        """How much later all deadlines are by now than when they were set; taken off the clock."""
 
     def __len__(self) -> int:
         return len(self._at)
@@ -42,6 +44,7 @@ class Deadlines(Generic[Key]):
 
     def set(self, key: Key, at_s: float) -> None:
         """Give `key` the deadline `at_s`, instead of the one it had."""
+        at_s -= self._postponed_s
         self._at[key] = at_s
         slot = self._slot_of.get(key)
         wanted = int(at_s / self._slot_s)
@@ -50,6 +53,10 @@ class Deadlines(Generic[Key]):
         elif wanted < slot:
             self._remove(key, slot)
             self._place(key, wanted)
+
+    def postpone(self, by_s: float) -> None:
+        """Make every deadline there is so much later; costs the same for any number."""
+        self._postponed_s += by_s
 
     def discard(self, key: Key) -> None:
         """Forget `key`; it may be unknown."""
@@ -62,9 +69,11 @@ class Deadlines(Generic[Key]):
         self._slot_of.clear()
         self._slots.clear()
         self._order.clear()
+        self._postponed_s = 0.0
 
     def pop_due(self, now_s: float, *, limit: int | None = None) -> list[Key]:
         """Remove and return the keys whose deadline has passed, at most `limit` of them."""
+        now_s -= self._postponed_s
         due: list[Key] = []
         while self._order and (limit is None or len(due) < limit):
             slot = self._order[0]

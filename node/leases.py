@@ -97,29 +97,30 @@ class LeaseKeeper:
 
     def take_over(self, leases: Iterable[Lease], sessions: Iterable[int], *, now_s: float) -> None:
         """Start a full period for everything alive: this node leads, its no-op is applied."""
-        self.recount()
+        self.stand_down()
         for lease in leases:
             self._leases.set(lease.token, now_s + lease.lease_ms / 1000)
         for session in sessions:
             self._sessions.set(session, now_s + self._session_s())
         self._counting = True
 
-    def recount(self) -> None:
-        """Stop counting until `take_over`: who was heard meanwhile is not known yet.
-
-        What this leader has proposed is under way in the log all the same: whose expiry that
-        is, is not alive.
-        """
-        self._leases.clear()
-        self._sessions.clear()
-        self._counting = False
-
     def stand_down(self) -> None:
         """Forget everything: this node does not lead."""
-        self.recount()
+        self._leases.clear()
+        self._sessions.clear()
         self._expiring.clear()
         self._held.clear()
         self._ending.clear()
+        self._counting = False
+
+    def stood_still(self, for_s: float) -> None:
+        """Give back the time in which this process did not run: nobody could be heard then.
+
+        What was sent meanwhile waits in the sockets, and who keeps its lease by heartbeats at
+        half its length has as much of it left as when the process stopped.
+        """
+        self._leases.postpone(for_s)
+        self._sessions.postpone(for_s)
 
     def granted(self, token: int, *, lease_ms: int, now_s: float) -> None:
         """Start the lease of a grant that was applied."""

@@ -82,6 +82,8 @@ class Queries:
         self._digests = Digests(machine.digest, applied_index=applied_index, now_s=now_s)
         self._now_s = now_s
         self._waits = WaitRoom()
+        self._beats_s: dict[object, float] = {}
+        """When the heartbeats came that wait for their barrier, the oldest first."""
 
     @property
     def parked(self) -> int:
@@ -136,6 +138,8 @@ class Queries:
         elif not leads:
             self._answers.redirect(session, Type.HEARTBEAT, beat.request_id)
         else:
+            waits = object()
+            self._beats_s[waits] = self._now_s()
             self.behind_barrier(
                 session,
                 Type.HEARTBEAT,
@@ -144,6 +148,17 @@ class Queries:
                 size_bytes=len(body),
                 at_once=True,  # time runs, and the answer is short
             )
+            self._barriers.add(lambda _ok: self._heard(waits))
+
+    def _heard(self, waits: object) -> None:
+        del self._beats_s[waits]
+
+    def heard_until(self, now_s: float) -> float:
+        """Return until when every heartbeat that came has done what it does.
+
+        While barriers take their time, as over slow disks, no worker is late that was in time.
+        """
+        return next(iter(self._beats_s.values()), now_s)
 
     def status(self, session: Session, body: bytes, *, leads: bool) -> None:
         """Answer QUERY_STATUS: behind a barrier, or as this node has it if that will do."""

@@ -82,25 +82,35 @@ class Timekeeper:
         """Note that an entry left due timers for the next one."""
         self._advance_due = True
 
-    def poll(self, *, now_s: float, wall_ms: Callable[[], int]) -> list[InternalCommand]:
+    def poll(
+        self, *, now_s: float, wall_ms: Callable[[], int], heard_s: float | None = None
+    ) -> list[InternalCommand]:
         """Return what is to be proposed now; each is under way until `settled`.
 
         Args:
             now_s: The monotonic clock, seconds.
             wall_ms: The wall clock, milliseconds since the Unix epoch; read when a timer
                 waits for it.
+            heard_s: Until when, by the first clock, every heartbeat that came has renewed what
+                it renews: by what came later no lease ends. None: until now.
         """
         if not self._leases.counting:
             return []
+        ends_s = now_s if heard_s is None else heard_s
         due = (
-            self._expire(now_s),
-            self._expire_sessions(now_s),
+            self._expire(ends_s),
+            self._expire_sessions(ends_s),
             self._advance(wall_ms),
             self._retire(now_s),
         )
         commands: list[InternalCommand] = [command for command in due if command is not None]
         self._under_way.update(map(type, commands))
         return commands
+
+    def sweep_again(self, now_s: float) -> None:
+        """Begin the retention sweep anew: a command of it was dropped."""
+        self._cursor = None
+        self._sweep_at_s = now_s
 
     def settled(self, command: InternalCommand) -> None:
         """Note that a command was applied or dropped."""

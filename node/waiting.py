@@ -43,6 +43,7 @@ class ParkedClaim:
         "before",
         "command",
         "heir",
+        "held",
         "known",
         "queues",
         "reserved",
@@ -73,6 +74,8 @@ class ParkedClaim:
         """Its repetition, that came while it was on its way and goes on in its place."""
         self.known: tuple[int, ...] = ()
         """Tokens it was granted before, if it is the repetition of one that was answered."""
+        self.held: tuple[int, ...] = ()
+        """Tokens whose leases do not expire while it is on its way to be told of them again."""
 
     @property
     def request(self) -> ClaimRequest:

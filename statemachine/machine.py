@@ -289,10 +289,10 @@ class Machine:
         found = self._state.sessions.get(session)
         return None if found is None else found.view()
 
-    def holds_claim(self, session: SessionId, request_id: int) -> bool:
-        """Tell whether a claim of this session was granted tasks whose leases live."""
+    def claimed(self, session: SessionId, request_id: int) -> tuple[Token, ...]:
+        """Return the tokens that a claim of this session was granted and whose leases live."""
         found = self._state.sessions.get(session)
-        return found is not None and request_id in found.claims
+        return () if found is None else tuple(found.claims.get(request_id, ()))
 
     def knows(self, task_id: TaskId) -> bool:
         """Tell whether a submit of this id would be answered without adding a task."""

@@ -188,7 +188,6 @@ def test_a_heartbeat_that_comes_while_its_session_is_being_ended_is_told_so() ->
     # Not applied: it is proposed again, and dead all the while.
     assert keeper.dead_sessions({SESSION}.__contains__, now_s=32.4) == [SESSION]
     assert not keeper.is_alive(SESSION)
-    keeper.stand_down()
     keeper.take_over([], [SESSION], now_s=40.0)
     assert keeper.is_alive(SESSION)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from node.leases import LeaseKeeper
 from node.surroundings import Rules
 from node.timekeeper import Timekeeper
@@ -239,3 +241,68 @@ def test_a_leader_that_stood_still_renews_nothing_that_an_expiry_under_way_ends(
     world.broker.tick()
     world.loop.run()
     assert client.nack(Type.HEARTBEAT, session, [grant[1]])[0] == "UNKNOWN_SESSION"
+
+
+def test_stalls_that_come_again_and_again_end_leases_later_and_not_never() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit()
+    [grant] = client.claim(session)
+    for _ in range(5):
+        world.pass_s(5)
+        world.clock.pass_s(5)
+        world.broker.tick()
+        world.loop.run()
+    assert world.machine.lease_of(grant[1]) is not None, "25 s of 30 have run"
+    world.pass_s(6)
+    assert world.machine.lease_of(grant[1]) is None
+
+
+def test_a_short_stall_takes_no_short_lease_whose_heartbeat_waits_to_be_read() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit(lease_ms=1000)
+    [grant] = client.claim(session)
+    world.pass_s(0.3)
+    assert client.ack(Type.HEARTBEAT, session, [grant[1]]) == [[]]
+    world.pass_s(0.2)
+    world.clock.pass_s(0.98)
+    world.broker.tick()
+    world.loop.run()
+    assert client.ack(Type.HEARTBEAT, session, [grant[1]]) == [[]]
+    assert world.machine.lease_of(grant[1]) is not None
+
+
+def test_no_lease_ends_while_the_heartbeat_that_renews_it_waits_for_its_barrier() -> None:
+    world = World()
+    client = world.client()
+    session = client.register()
+    client.submit(lease_ms=1000)
+    [grant] = client.claim(session)
+    world.pass_s(0.5)
+    world.consensus.holds_reads = True
+    client.send(Type.HEARTBEAT, session, [grant[1]])
+    world.loop.run()
+    world.pass_s(0.7)
+    world.consensus.holds_reads = False
+    world.consensus.pass_reads()
+    [(_, [_, lost])] = client.answers()
+    assert lost == []
+    assert world.machine.lease_of(grant[1]) is not None
+    world.pass_s(1.1)
+    assert world.machine.lease_of(grant[1]) is None, "and it is not waited for any longer"
+
+
+def test_a_sweep_whose_command_was_dropped_begins_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(rules=Rules(node_id=1, compaction_s=60.0))
+    monkeypatch.setattr(world.machine, "retirable", lambda _cursor, _limit: ([b"i" * 16], b""))
+    world.consensus.holds = True
+    world.pass_s(60.1)
+    assert [Retire] == [type(one) for one in decoded(world)]
+    world.consensus.drop("NOT_LEADER")
+    world.pass_s(0.1)
+    assert [Retire] == [type(one) for one in decoded(world)]
