@@ -61,14 +61,23 @@ class Proxies:
         self.process.start()
         try:
             async with asyncio.timeout(_START_S):
-                while not self._socket.exists() and self.process.running:  # noqa: ASYNC110
+                while not await self._connects():
+                    if not self.process.running:
+                        raise ProxyError(f"the proxy did not start: {self.process.output()}")
                     await asyncio.sleep(0.02)
-                self._reader, self._writer = await asyncio.open_unix_connection(
-                    str(self._socket), limit=_LINE_MAX_BYTES
-                )
         except (OSError, TimeoutError) as error:
             raise ProxyError(f"the proxy did not start: {self.process.output()}") from error
         await self.open(links)
+
+    async def _connects(self) -> bool:
+        """Connect; False as long as the process has not bound its socket, or does not listen."""
+        try:
+            self._reader, self._writer = await asyncio.open_unix_connection(
+                str(self._socket), limit=_LINE_MAX_BYTES
+            )
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     async def open(self, links: Iterable[Link]) -> None:
         """Listen for more."""

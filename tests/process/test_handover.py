@@ -15,7 +15,7 @@ from tests.process.load import Load, wait_all_completed
 from tests.process.replicas import equal_digests
 from tq import Client
 
-pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.timeout(900)]
 
 ROUNDS = 10
 TASKS = 6_000

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def a_load(cluster: LocalCluster) -> Load:
     """A load that goes on until it is told that it is enough."""
-    return Load(cluster.servers, total=20_000, seconds=80.0, workers=20, hold_s=0.2, producers=3)
+    return Load(cluster.servers, total=200_000, seconds=800.0, workers=20, hold_s=0.2, producers=3)
 
 
 async def until(condition: Callable[[], object], cluster: LocalCluster, what: str) -> None:

@@ -83,7 +83,7 @@ async def test_a_power_loss_of_all_nodes_loses_no_acknowledged_task(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_twenty_power_losses_lose_no_acknowledged_task(powered: PoweredCluster) -> None:
     accepted = await cut_under_load(powered, 20)
     missing = await not_found(powered.servers, accepted)

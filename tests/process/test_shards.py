@@ -71,6 +71,6 @@ async def test_two_clusters_work_as_one_and_one_that_is_killed_leaves_the_other(
                     await client.submit("double", queue=queue, deadline="1s")
             else:
                 await client.submit("double", queue=queue)
-        answers = await client.stats(deadline="1s")
+        answers = await client.stats(deadline="5s")
         assert isinstance(answers["east"], dict)
         assert isinstance(answers["west"], Unavailable)

@@ -149,7 +149,7 @@ async def test_a_plain_function_is_told_when_its_lease_is_lost_and_sends_nothing
 async def test_a_slot_stays_taken_while_a_timed_out_function_still_runs() -> None:
     cluster = FakeCluster()
     async with worker_on(cluster, concurrency=1, heartbeat=0.01):
-        await cluster.end_of(cluster.offer("block_the_loop", timeout_ms=20))
+        await cluster.end_of(cluster.offer("block_the_loop", timeout_ms=500))  # begun by then
         token = cluster.offer("plain", 1)
         beats = len(cluster.seen("heartbeat"))
         await cluster.until(lambda: len(cluster.seen("heartbeat")) >= beats + 3)
