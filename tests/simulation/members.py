@@ -53,16 +53,20 @@ class Operator:
 
     def _voters_least(self) -> int:
         """Voters of the smallest configuration that is, or may soon be, in force."""
-        for node_id, node in self._world.nodes.items():
-            if node.is_removed:
-                self._sizes.pop(node_id, None)
-            elif node.engine is not None and node.engine.configuration.voters:
-                self._sizes[node_id] = len(node.engine.configuration.voters)
+        self._note_sizes()
         calls = () if self._caller is None else self._caller.calls.values()
         coming = sum(1 for call in calls if call.operation.what[0] == "remove")
         if self._world.now - self._removed_at < _UNSEEN_S:
             coming = max(coming, 1)
         return min(self._sizes.values(), default=self._world.options.nodes) - coming
+
+    def _note_sizes(self) -> None:
+        """Note how each node counts; who is down then is known all the same."""
+        for node_id, node in self._world.nodes.items():
+            if node.is_removed:
+                self._sizes.pop(node_id, None)
+            elif node.engine is not None and node.engine.configuration.voters:
+                self._sizes[node_id] = len(node.engine.configuration.voters)
 
     def forgetful(self, but: int = 0) -> int:
         """How many members may have forgotten, one node apart."""
@@ -124,8 +128,9 @@ class Operator:
         return self._caller
 
     def _look(self) -> None:
-        """Give a node that was added again before it had left an empty disk."""
+        """Note who counts; give who was added again before it had left an empty disk."""
         self._world.after(_LOOK_S, self._look)
+        self._note_sizes()
         leader = self._world.newest_leader()
         if leader is not None and leader.engine is not None:
             for member in leader.engine.configuration.members:

@@ -96,6 +96,20 @@ def test_a_cluster_is_not_well_before_every_disk_is() -> None:
     assert played.seconds >= 30.0
 
 
+def test_the_memory_of_both_who_are_left_is_not_taken_while_they_are_down() -> None:
+    """Seed 195186147371718: nobody had looked since the third of them was removed."""
+    schedule = [
+        Fault(0, BEGAN_AT + 3.0, "member", ("remove", 2)),
+        Fault(1, BEGAN_AT + 24.0, "outage", (True, 2.0, 2.0, 2.0)),
+        Fault(2, BEGAN_AT + 24.5, "wipe", (3, 0.5)),
+    ]
+    options = Options(kinds=("member", "outage", "wipe"))
+    played = play(1, options, chaos_s=26.0, schedule=schedule)
+    assert played.violation is None
+    assert played.answers["members ok"] == 1
+    assert not played.sometimes["disk wiped"]
+
+
 def _determinism(seeds: int, timeout_s: float, *, base: int = 31) -> None:
     done = subprocess.run(
         [

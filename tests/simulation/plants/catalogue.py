@@ -173,7 +173,12 @@ _CHANGES: Final[dict[str, Any]] = {
 
 MEMBERS: Final = (
     _engine(members.ManyAtOnce, "H8a", **_CHANGES),
-    _engine(members.Hasty, "H8a", **_CHANGES, sync_s=0.05),
+    _engine(
+        members.Hasty,
+        "H8a",
+        Parts(setup=plots.two_changes),
+        **{**_PLOT, "nodes": 4, "delay_s": 0.02},
+    ),
     _engine(members.CountsLearners, "H8d", **_CHANGES),
     _engine(members.StandsAsLearner, "H8d", **_CHANGES),
     _engine(members.RemovesItself, "H8c", **_CHANGES),
@@ -299,13 +304,15 @@ SERVICE: Final = (
             ((Claims, "_is_for_the_log"), service.takes_all_sessions_for_its_own),
             ((Claims, "_answer_empty_if_leading"), service.answers_claims_unasked),
         ),
+        parts=Parts(setup=plots.there_and_back),
+        control=Parts(setup=plots.there_and_back),
         options={
-            **_LONG_IN_OFFICE,
+            **_PLOT,
             "nodes": 3,
-            "kinds": ("isolate", "clients"),
-            "faults_per_s": 2.0,
-            "workers": 5,
+            "delay_s": 0.02,
+            "workers": 8,
             "burst": 1,
+            "timing": {**_PATIENT, "check_quorum_s": 5.0},
         },
     ),
     Plant(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from cluster.configuration import Remove
 from cluster.state import CANDIDATE
 from statemachine import Advance, encode_internal, join_entry
 from tests.simulation.shapes import Direction, between
@@ -22,6 +23,8 @@ _ACT_S: Final = 6.0
 _LONG_S: Final = 5.0
 _ASKED_S: Final = 0.008
 """A candidate's requests are on their way, and no answer is back."""
+_FEW_S: Final = 0.3
+"""Long enough for a leader to hear the clients that have just found it."""
 
 
 class Plot:
@@ -88,6 +91,17 @@ class Plot:
         else:
             self.world.after(_POLL_S, self.when, condition, then, left_s - _POLL_S)
 
+    def remove(self, by: int, node_id: int) -> None:
+        """Ask a node that leads to remove a member."""
+        replica = self.world.nodes[by].replica
+        if replica is not None:
+            replica.change_members(Remove(node_id), None)
+
+    def stands(self, nodes: Sequence[int]) -> int | None:
+        """Who of these stands for election, None if nobody does."""
+        engines = {node_id: self.world.nodes[node_id].engine for node_id in nodes}
+        return next((n for n, one in engines.items() if one and one.role == CANDIDATE), None)
+
     def act(self) -> None:
         """Node 1 leads: do what the plot is about."""
         raise NotImplementedError
@@ -124,15 +138,11 @@ class FigureEight(Plot):
         mate, *rest = self.others
         self.cut(between([1, mate], rest), _LONG_S)
         self.fill(40)
-        self.when(lambda: self._stands(rest) is not None, lambda: self._stood(mate, rest), 2.0)
-
-    def _stands(self, nodes: Sequence[int]) -> int | None:
-        engines = {node_id: self.world.nodes[node_id].engine for node_id in nodes}
-        return next((n for n, one in engines.items() if one and one.role == CANDIDATE), None)
+        self.when(lambda: self.stands(rest) is not None, lambda: self._stood(mate, rest), 2.0)
 
     def _stood(self, mate: int, rest: Sequence[int]) -> None:
         """It has asked for votes: it gets them, and nobody gets what it appends then."""
-        fifth = self._stands(rest)
+        fifth = self.stands(rest)
         voters = [node_id for node_id in rest if node_id != fifth]
         if fifth is None:
             return
@@ -183,6 +193,66 @@ class StaleWitness(Plot):
         self.world.after(0.5, self.fill, 10)
 
 
+class TwoChanges(Plot):
+    """Two leaders each remove another of four, and only one of the two knows of both."""
+
+    def act(self) -> None:
+        engine = self.world.nodes[1].engine
+        if engine is None or len(engine.voters) < 4:
+            return  # it was played
+        others = self.others
+        self.cut(between([1], others), _LONG_S)
+        self.remove(by=1, node_id=others[0])
+        self.when(lambda: self.stands(others) is not None, lambda: self._stood(others), 2.0)
+
+    def _stood(self, others: Sequence[int]) -> None:
+        """It gets its votes, and one of the voters gets nothing from it then."""
+        second = self.stands(others)
+        if second is None:
+            return
+        voter = next(node_id for node_id in others[1:] if node_id != second)
+        self.world.after(_ASKED_S, self.cut, [(second, voter)], _LONG_S)
+
+        def elected() -> None:
+            self.remove(by=second, node_id=1)
+            self.world.after(_FEW_S, self.mend, between([1], [voter]))
+
+        self.when(lambda: self.leads(second), elected, 1.0)
+
+
+class ThereAndBack(Plot):
+    """A newer leader grants tasks, the answer is lost, and the old one is asked again."""
+
+    def act(self) -> None:
+        others = self.others
+        self.cut(between([1], others), _LONG_S)
+        self._out_of_reach(1, _LONG_S)
+        self.when(lambda: not self.leads(1), lambda: self._deposed(others), 2.0)
+
+    def _deposed(self, others: Sequence[int]) -> None:
+        known = self._leased()
+
+        def granted() -> None:
+            for node_id in others:
+                self._out_of_reach(node_id, _LONG_S / 2)
+            self.world.network.client_cut.discard(1)
+
+        self.when(lambda: not known.issuperset(self._leased()), granted, 2.0)
+
+    def _leased(self) -> set[int]:
+        """The fencing tokens of all leases there are."""
+        sessions = self.world.history.ledger.sessions.values()
+        return {token for held in sessions for token in held}
+
+    def _out_of_reach(self, node_id: int, seconds: float) -> None:
+        """No client reaches a node for a while."""
+        network = self.world.network
+        network.client_cut.add(node_id)
+        for link in list(self.world.nodes[node_id].links):
+            link.cut()
+        self.world.after(seconds, network.client_cut.discard, node_id)
+
+
 def figure_eight(node: SimNode) -> None:
     """Play `FigureEight`."""
     if node.node_id == 1:
@@ -193,3 +263,15 @@ def stale_witness(node: SimNode) -> None:
     """Play `StaleWitness`."""
     if node.node_id == 1:
         StaleWitness(node.world)
+
+
+def two_changes(node: SimNode) -> None:
+    """Play `TwoChanges`."""
+    if node.node_id == 1:
+        TwoChanges(node.world)
+
+
+def there_and_back(node: SimNode) -> None:
+    """Play `ThereAndBack`."""
+    if node.node_id == 1:
+        ThereAndBack(node.world)

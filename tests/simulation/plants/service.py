@@ -170,7 +170,8 @@ class OutOfMemory(Broker):
         apply, node = machine.apply, _at_hand[given["rules"].node_id]
 
         def tight(index: int, entry: bytes, decoded: object | None = None) -> object:
-            if node.node_id == 2 and index % 97 == 0 and (2, index) not in _raised:
+            doomed = node.node_id == 2 and index % 97 == 0 and (2, index) not in _raised
+            if doomed and not node.world.healed:
                 _raised.add((2, index))
                 node.hurts.add("eio")  # it may end for that
                 raise MemoryError
