@@ -286,10 +286,15 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
             self.probe(follower)
 
     def look_again(self, follower: Follower) -> None:
-        """What was under way is lost. Go on from what is known, or from the log's end."""
+        """What was under way is lost. Go on from what is known, or from the log's end.
+
+        Who last confirmed what the log has let go of is asked: it may have a snapshot in place
+        since then, and its answer was lost with the connection. It would get the next one else.
+        """
         follower.amnesiac_since = None
         follower.catching_up = False
-        known = follower.match or self.log.last_index
+        known = follower.match if follower.match >= self.log.base_index else 0
+        known = known or self.log.last_index
         follower.start_probing(known + 1, self.sequence)
 
     def _on_disconnected(self, event: PeerDisconnected) -> None:
