@@ -75,12 +75,13 @@ class Members(State):
             self.ready.changes.append((event.context, 0, refusal))
             return
         entry = self.changed(event.change).to_entry()
-        # Who leaves is sent the entry too: it learns that it need not stand any more.
         index = self.log.append(entry, self.term)
         self.change = (index, event.context)
-        self.broadcast(index, entry)
         before = self.followers
         self.adopt_configuration()
+        # Not to who leaves: if it alone had the entry it would refuse all others, and never
+        # stand itself. Once it is committed every node tells it (`cluster.membership`).
+        self.broadcast(index, entry)
         for peer, follower in self.followers.items():
             if peer not in before:
                 self.probe(follower)

@@ -17,7 +17,7 @@ from cluster.configuration import (
     Remove,
 )
 from cluster.engine import Engine
-from cluster.events import ChangeMembers, Received, TransferLeadership
+from cluster.events import ChangeMembers, PeerDisconnected, Received, TransferLeadership
 from cluster.interface import Timing
 from cluster.messages import AppendEntries, AppendReply
 from cluster.progress import Follower
@@ -211,15 +211,35 @@ def leader_hands_over_before_it_is_removed(engine: type[Engine]) -> None:
     bench.advance(3.0)
     assert bench.answers["x"] == "applied"
     assert bench.engines[leader].role == LEADER
-    assert not old.is_voter  # it was sent the entry that lets it go
+    assert old.is_voter  # in its own log: it is told when it is certain, by what peers say
 
 
-class SendsNoFarewell(Engine):
-    """Who leaves is told nothing."""
+def node_being_removed_lets_others_be_elected(engine: type[Engine]) -> None:
+    """The others never saw the entry, and need a vote of who leaves."""
+    bench = Bench(4, engine=engine)
+    bench.elect(1)
+    bench.advance(0.1)
+    bench.cut = {(1, 2), (1, 3)}
+    bench.change(1, Remove(4), "remove 4")
+    bench.settle()
+    bench.isolate(1)  # for ever: its host is gone
+    for node in (2, 3, 4):
+        bench.step(node, PeerDisconnected(1))
+    bench.advance(5.0, nodes=[2, 3, 4])
+    leaders = [node for node in (2, 3, 4) if bench.engines[node].role == LEADER]
+    assert len(leaders) == 1
+    bench.propose(leaders[0], "x")
+    bench.settle()
+    assert bench.answers["x"] == "applied"
 
-    def broadcast(self, index: int, entry: bytes) -> None:
-        if entry[:1] != b"\0":
-            super().broadcast(index, entry)
+
+class TellsWhoLeaves(Engine):
+    """Who leaves is sent the entry that lets it go, whoever else has it."""
+
+    def adopt_configuration(self) -> None:
+        if self.role == LEADER and self.change is not None:
+            self.broadcast(self.log.last_index, self.log.entries[-1][0])
+        super().adopt_configuration()
 
 
 def last_voter_stays(engine: type[Engine]) -> None:
@@ -318,7 +338,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (learner_votes_only_once_it_has_caught_up, PromotesAnyone),
     (amnesiac_learner_is_not_promoted, AmnesiacIsPromoted),
     (leader_hands_over_before_it_is_removed, RemovesItself),
-    (leader_hands_over_before_it_is_removed, SendsNoFarewell),
+    (node_being_removed_lets_others_be_elected, TellsWhoLeaves),
     (last_voter_stays, RisksTheQuorum),
     (deposed_leader_answers_for_its_change, ForgetsTheOperator),
     (halted_leader_answers_for_its_change, ForgetsTheOperator),
