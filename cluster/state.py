@@ -127,6 +127,7 @@ class State:
         self.fail_change()
         for follower in self.followers.values():
             follower.close_snapshot()
+            follower.catching_up = False  # else the log would be kept for it here too
             follower.mode = PROBE
         self.reset_deadline()
 

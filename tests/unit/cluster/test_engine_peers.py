@@ -59,6 +59,25 @@ def test_a_tail_a_snapshot_on_its_way_needs_is_not_cut() -> None:
     assert bench.entries(3) == bench.entries(1)
 
 
+def test_a_deposed_leader_keeps_no_log_for_who_was_catching_up_with_it() -> None:
+    timing = Timing(log_tail_bytes=0, chunk_max_bytes=40, log_pin_bytes=100_000)
+    bench = Bench(timing=timing, checkpoint_entries=4)
+    leader = bench.elect(1)
+    bench.isolate(3)
+    for number in range(18):
+        bench.propose(1, str(number))
+        bench.settle()
+    bench.heal()
+    bench.reconnect(3, 1)
+    bench.settle(until=lambda: leader.followers[3].catching_up)
+    bench.transit.clear()
+    bench.elect(2)
+    for number in range(20):
+        bench.propose(2, f"later {number}")
+        bench.settle()
+    assert leader.log.base_index == bench.engines[2].log.base_index
+
+
 def test_an_old_leaders_words_are_answered_with_the_newer_term() -> None:
     bench = Bench()
     old = bench.elect(1)
