@@ -93,7 +93,7 @@ class Replication(State):
                     [(entry, self.term)],
                 )
             messages.append((follower.peer, shared))
-            follower.flight.append((self.sequence, size))
+            follower.flight.append((shared.sequence, size))
             follower.flight_bytes += size
             follower.next = index + 1
         self.spread_at = None

@@ -13,7 +13,7 @@ from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
 from cluster.messages import AppendEntries, AppendReply, VoteReply
-from cluster.progress import Follower
+from cluster.progress import REPLICATE, Follower
 from cluster.state import CANDIDATE, LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
@@ -171,6 +171,29 @@ def flight_to_a_silent_follower_is_bounded(engine: type[Engine]) -> None:
     assert bench.logged(2) == bench.logged(1)
 
 
+class BooksTheLatest(Engine):
+    """A shared message is booked under whatever has been sent since."""
+
+    def broadcast(self, index: int, entry: bytes) -> None:
+        super().broadcast(index, entry)
+        for follower in self.followers.values():
+            if follower.flight and follower.mode is REPLICATE:
+                _, size = follower.flight.pop()
+                follower.flight.append((self.sequence, size))
+
+
+def answer_lands_the_flight_beside_a_follower_out_of_step(engine: type[Engine]) -> None:
+    """One message for those in step, another in between for who is not."""
+    bench = Bench(4, engine=engine, timing=Timing(flight_max=1))
+    leader = bench.elect(1)
+    leader.followers[3].amnesiac = True
+    bench.propose(1, "x")
+    bench.settle()
+    assert leader.followers[2].match == leader.followers[4].match == leader.log.last_index
+    assert not leader.followers[2].flight
+    assert not leader.followers[4].flight
+
+
 class Overwrites(Engine):
     """A committed entry is cut like any other."""
 
@@ -255,6 +278,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (conflicting_term_is_skipped_whole, StepsBackByOne),
     (large_entry_travels_whole, SkipsLargeEntries),
     (flight_to_a_silent_follower_is_bounded, NoFlightBound),
+    (answer_lands_the_flight_beside_a_follower_out_of_step, BooksTheLatest),
     (leader_that_overwrites_a_committed_entry_halts_the_node, Overwrites),
     (answer_of_a_stranger_counts_for_nothing, ListensToAnyone),
     (second_leader_of_a_term_halts_the_node, TwoLeadersAreFine),
