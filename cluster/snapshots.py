@@ -128,16 +128,22 @@ class Snapshots(State):
         follower = self.followers[peer]
         self.note_answer(follower, message.sequence, amnesiac=message.amnesiac)
         outgoing = follower.snapshot
-        if outgoing is not None and message.snapshot_id == outgoing.snapshot_id:
-            if message.next_index:
+        if outgoing is None:
+            return
+        if message.snapshot_id != outgoing.snapshot_id:
+            # One that was given up while its sync took so long is in place all the same, and of
+            # use as long as the log goes on behind it.
+            if message.next_index > self.log.base_index:
                 self.finish_sending(follower, message.next_index)
-            elif message.number == 0:
-                # Start again at the next heartbeat: a fault that repeats must not spin.
-                follower.start_probing(follower.next, self.sequence)
-            elif message.number > outgoing.acked:
-                outgoing.acked = min(message.number, outgoing.number)
-                outgoing.moved_at = self.now
-                self.send_chunks(follower, outgoing)
+        elif message.next_index:
+            self.finish_sending(follower, message.next_index)
+        elif message.number == 0:
+            # Start again at the next heartbeat: a fault that repeats must not spin.
+            follower.start_probing(follower.next, self.sequence)
+        elif message.number > outgoing.acked:
+            outgoing.acked = min(message.number, outgoing.number)
+            outgoing.moved_at = self.now
+            self.send_chunks(follower, outgoing)
 
     def give_up_snapshots(self) -> None:
         """Let go of views that nobody reads on; the next heartbeat begins anew."""

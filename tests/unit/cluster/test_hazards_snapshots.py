@@ -17,7 +17,6 @@ from cluster.engine import Engine
 from cluster.events import Received
 from cluster.interface import Timing
 from cluster.messages import AppendEntries, SnapshotChunk, SnapshotReply
-from cluster.progress import Follower
 from cluster.state import LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
@@ -312,41 +311,6 @@ def snapshot_chunks_are_paced_by_answers(engine: type[Engine]) -> None:
     assert most <= 2
 
 
-def snapshot_in_place_is_not_sent_again(engine: type[Engine]) -> None:
-    """Its answer was lost with the link: the leader's loop heard nothing while it was loaded."""
-    timing = Timing(log_tail_bytes=400, chunk_max_bytes=40)
-    bench = Bench(engine=engine, timing=timing, checkpoint_entries=4)
-    leader = bench.elect(1)
-    bench.propose(1, "first")
-    bench.settle()
-    bench.isolate(3)
-    for number in range(40):
-        bench.propose(1, f"{number:040}")
-        bench.settle()
-    assert 0 < leader.followers[3].match < leader.log.base_index
-    bench.heal()
-    bench.reconnect(3, 1)
-    bench.settle(until=lambda: bench.engines[3].snapshots_installed == 1)
-    bench.isolate(3)
-    for number in range(4):  # a newer checkpoint, and a log that goes back behind the older one
-        bench.propose(1, f"later {number}")
-        bench.settle()
-    bench.heal()
-    bench.reconnect(3, 1)
-    bench.advance(0.5)
-    assert bench.entries(3) == bench.entries(1)
-    assert bench.engines[3].snapshots_installed == 1
-
-
-class BelievesOldConfirmations(Engine):
-    """What a follower confirmed long ago is all that it can hold."""
-
-    def look_again(self, follower: Follower) -> None:
-        super().look_again(follower)
-        if follower.match:
-            follower.start_probing(follower.match + 1, self.sequence)
-
-
 STORIES: list[tuple[Story, type[Engine]]] = [
     (part_of_a_snapshot_commits_nothing, plants.ChunkMovesCommit),
     (snapshot_brings_a_lagging_node_level, plants.NeverRewinds),
@@ -360,7 +324,6 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (snapshot_that_nobody_takes_lets_go_of_its_view, WaitsForEver),
     (answer_to_a_chunk_never_sent_opens_no_flood, BelievesChunkNumbers),
     (snapshot_chunks_are_paced_by_answers, SendsAllChunks),
-    (snapshot_in_place_is_not_sent_again, BelievesOldConfirmations),
 ]
 
 
