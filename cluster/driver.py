@@ -22,6 +22,9 @@ from cluster.rim import Connections, Rim, Syncs, Ticks
 
 _log = logging.getLogger(__name__)
 
+LEADERLESS_TIMEOUTS = 2
+"""For so many election timeouts the others may find a leader among them."""
+
 _NEVER = 2**64
 """No index is so high."""
 _TICK = Tick()
@@ -82,6 +85,7 @@ class Driver:
         self._scheduled = False
         self._unsettled = _NEVER
         self._time = parts.rim.time
+        self._led_at = self._time()
         self._asked_at: float | None = None
         """The early tick asked for since the last one came."""
 
@@ -108,6 +112,8 @@ class Driver:
         """Tell the engine that time has passed, if that is anything to it, and take a turn."""
         self._asked_at = None
         engine = self.engine
+        if engine is not None and engine.hears_leader():
+            self._led_at = self._time()
         if engine is None or engine.has_work_at(self._time()):
             self._events.append(_TICK)
         elif not self._events and not self.ended:
@@ -141,7 +147,7 @@ class Driver:
 
     def _carry_out(self, ready: Ready) -> None:
         parts = self._parts
-        if parts.checkup.far_off:
+        if parts.checkup.far_off and self._others_may_lead():
             parts.checkup.restrain(ready)
         if ready.messages:
             transport = parts.transport
@@ -160,6 +166,18 @@ class Driver:
             self._tell_changes(ready)
         if ready.tick_at is not None and ready.tick_at != self._asked_at:
             self._ask_for_tick(ready.tick_at)
+
+    def _others_may_lead(self) -> bool:
+        """Whether a wrong clock is a bar still: those with right ones may be unable to lead.
+
+        Where one's disk hangs and the other is behind, a clock must not keep out the third. It
+        stamps with the median all the same, and hands over as soon as somebody is level.
+        """
+        engine = self.engine
+        if engine is None:
+            return True
+        patience_s = LEADERLESS_TIMEOUTS * engine.timing.election_max_s
+        return self._time() - self._led_at < patience_s
 
     def _ask_for_tick(self, at: float | None) -> None:
         self._asked_at = at

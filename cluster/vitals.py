@@ -184,7 +184,8 @@ class Vitals:
         """Whether a quorum without this node agrees on the time, and this node does not.
 
         Where no quorum agrees nobody is far off: a time that is in doubt must not keep
-        every voter from leading. Where one does, it can elect a leader of its own.
+        every voter from leading. Where one does, it can elect a leader of its own as a rule;
+        where it does not for a while, `cluster.driver` lets this node stand.
         """
         clocks = self._clocks(now)
         middle = _middle(clocks.values())

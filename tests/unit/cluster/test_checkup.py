@@ -106,6 +106,31 @@ async def test_a_leader_whose_clock_is_a_minute_off_hands_over_and_is_not_electe
     assert [role for _, role in roles].count("leader") == 1, "elected again"
 
 
+async def test_a_node_with_a_wrong_clock_leads_for_a_moment_if_nobody_else_can_be_elected(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    cluster.report_s = 0.05
+    rims = {}
+    for member in cluster.members:
+        rims[member.node_id] = rim = ShiftedRim()
+        await member.start(rim=rim)
+    await cluster.submit(3)
+    leader = await cluster.leader()
+    wrong, *_ = [member for member in cluster.members if member is not leader]
+    rims[wrong.node_id].shift_ms = 2 * FAR_OFF_MS
+    await cluster.until(lambda: wrong.live.alarms().far_off, "a bar")
+    engines = [member.live._driver.engine for member in cluster.members if member is not wrong]
+    for engine in engines:
+        assert engine is not None
+        engine.gate_election = engine.reset_deadline  # type: ignore[method-assign]
+        engine.become_follower(engine.term)  # as if its disk hung, or it were behind
+    await cluster.until(lambda: "leader" in [role for _, role in wrong.heard.roles], "a leader")
+    await cluster.until(lambda: wrong.status.role != "leader", "another leader")
+    assert await cluster.leader() is not wrong
+    await cluster.submit(3)
+
+
 async def test_every_clock_a_little_off_is_an_alarm_and_no_more(
     make_cluster: MakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

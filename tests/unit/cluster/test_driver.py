@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from cluster.driver import Driver, Parts
+from cluster.driver import LEADERLESS_TIMEOUTS, Driver, Parts
 from cluster.events import Event, Ready, Tick
+from cluster.interface import Timing
 
 
 class Recorder:
@@ -24,11 +25,14 @@ class Recorder:
         self.asked: list[float] = []
         self.told: list[str] = []
         self.judged = 0
+        self.now = 0.0
+        self.is_led = True
+        self.timing = Timing()
         self.tick_at: float | None = None
         self.has_work = True
         self.checkup = SimpleNamespace(far_off=False, restrain=self.restrain)
         parts: Any = Parts(
-            rim=cast("Any", SimpleNamespace(time=lambda: 0.0)),
+            rim=cast("Any", SimpleNamespace(time=lambda: self.now)),
             ticker=cast("Any", SimpleNamespace(early=self.asked.append)),
             syncer=cast("Any", None),
             transport=cast("Any", None),
@@ -70,6 +74,9 @@ class Recorder:
 
     def next_tick_at(self) -> float | None:
         return self.tick_at
+
+    def hears_leader(self) -> bool:
+        return self.is_led
 
     def restrain(self, _ready: Ready) -> None:
         self.judged += 1
@@ -156,6 +163,26 @@ def test_only_a_node_with_a_clock_far_off_is_restrained() -> None:
     node.checkup.far_off = True
     node.step_twice()
     assert node.judged == 2
+
+
+def test_a_wrong_clock_is_a_bar_only_while_others_may_find_a_leader_among_them() -> None:
+    """Those whose clocks agree may be unable to lead: one's disk hangs, another is behind."""
+    node = Recorder()
+    node.checkup.far_off = True
+    node.now = 100.0
+    node.driver.tick()
+    assert node.judged == 1
+    node.is_led = False
+    node.now += LEADERLESS_TIMEOUTS * node.timing.election_max_s - 0.1
+    node.driver.tick()
+    assert node.judged == 2
+    node.now += 0.2
+    node.driver.tick()
+    node.driver.tick()
+    assert node.judged == 2, "its requests for votes leave"
+    node.is_led = True
+    node.driver.tick()
+    assert node.judged == 3
 
 
 def test_a_turn_without_events_steps_nothing() -> None:
