@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections import deque
 
 from cluster.events import ReadBarrier
+from cluster.progress import NEVER
 from cluster.state import LEADER, State
+
+READ_MAX_S = 5.0
+"""A leader that could answer no read for so long says so: it may commit nothing for minutes."""
 
 
 class Reads(State):
@@ -22,6 +26,7 @@ class Reads(State):
         super().set_up()
         self.reads: deque[tuple[object, int, int]] = deque()
         self.round_sequence: int | None = None
+        self.reads_moved_at = NEVER
 
     def on_read_barrier(self, event: ReadBarrier) -> None:
         """Note a read, and start a round for it unless one is under way."""
@@ -31,6 +36,8 @@ class Reads(State):
         # Before the no-op is committed the commit index may be older than what earlier
         # leaders acknowledged; after it, it never is.
         index = max(self.commit_index, self.noop_index)
+        if not self.reads:
+            self.reads_moved_at = self.now
         self.reads.append((event.context, index, self.sequence))
         if self.round_sequence is None:
             self.start_round()
@@ -59,11 +66,21 @@ class Reads(State):
             if sequence >= confirmed or index > self.applied_index:
                 break
             self.reads.popleft()
+            self.reads_moved_at = self.now
             self.ready.reads.append((context, True))
         if self.round_sequence is not None and self.round_sequence < confirmed:
             self.round_sequence = None
             if self.reads and self.reads[-1][2] >= confirmed:
                 self.start_round()
+
+    def give_up_reads(self) -> None:
+        """Answer with no what has waited for long: those who ask again would add up for ever.
+
+        A leader stays in office while it fills the follower that makes its majority, and has
+        perhaps committed nothing of its own yet.
+        """
+        if self.reads and self.now - self.reads_moved_at > READ_MAX_S:
+            self.fail_reads()
 
     def fail_reads(self) -> None:
         """Answer every open read with no."""

@@ -256,6 +256,7 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
             self.heartbeat()
         if self.heartbeat_at < now or self.quorum_ends_at <= now:
             self.give_up_snapshots()
+            self.give_up_reads()
             self.stock_tick()
             self.quorum_ends_at = self._quorum_end()
 

@@ -13,6 +13,8 @@ import pytest
 from cluster.engine import Engine
 from cluster.events import Propose, ReadBarrier
 from cluster.interface import Timing
+from cluster.reads import READ_MAX_S
+from cluster.state import LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
@@ -143,6 +145,40 @@ def new_leader_reads_only_after_a_commit_of_its_own(engine: type[Engine]) -> Non
     assert "acknowledged" in bench.entries(2)
 
 
+class ReadsWaitForEver(Engine):
+    """A read waits as long as its leader stays in office."""
+
+    def give_up_reads(self) -> None:
+        return
+
+
+def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None:
+    """A majority answers, but one of it is being filled: its leader stays and commits nothing."""
+    bench = Bench(engine=engine, timing=SMALL, checkpoint_entries=4)
+    leader = bench.elect(2)
+    bench.isolate(1)
+    for number in range(16):
+        bench.propose(2, f"real{number}")
+        bench.settle()
+    bench.isolate(3)
+    bench.cut -= {(1, 2), (2, 1)}
+    bench.engines[1].reply_chunk = lambda *_, **__: None  # type: ignore[method-assign]  # it takes long
+    leader.become_follower(leader.term)
+    bench.elect(2)
+    bench.read(2, "read")
+    bench.advance(READ_MAX_S - 0.2)
+    assert "read" not in bench.answers
+    bench.advance(0.4)
+    assert leader.role == LEADER  # or the snapshot would begin anew
+    assert bench.answers.get("read") == "no read"
+    assert leader.commit_index < leader.noop_index
+    bench.heal()
+    bench.reconnect(2, 3)
+    bench.read(2, "again")
+    bench.settle()
+    assert bench.answers["again"] == "read"
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
     (machine_that_raises_halts_the_node_once, AppliesOn),
     (deposed_leader_answers_its_callers, plants.ForgetsCallers),
@@ -150,6 +186,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (deposed_leader_answers_no_read, plants.ReadsAtOnce),
     (round_that_began_before_the_read_does_not_count, CountsOldAnswers),
     (new_leader_reads_only_after_a_commit_of_its_own, ReadsBeforeItsNoOp),
+    (read_is_refused_where_nothing_can_be_committed, ReadsWaitForEver),
 ]
 
 
