@@ -76,9 +76,17 @@ class Snapshots(State):
             for follower in self.followers.values():
                 if follower.snapshot is not None:
                     index_max = min(index_max, follower.snapshot.index)
-                elif follower.catching_up:
+                elif self.is_awaited(follower):
                     index_max = min(index_max, follower.match)
         self.log.cut_to(self.log.cut_point(self.timing.log_tail_bytes, index_max))
+
+    def is_awaited(self, follower: Follower) -> bool:
+        """Whether the log is kept for a follower; for a while also after its link is lost.
+
+        Loading a large snapshot may take longer than the link bears to hear nothing.
+        """
+        near = follower.connected or self.now - follower.heard_at < self.timing.snapshot_stall_s
+        return follower.catching_up and near
 
     # ------------------------------------------------------------------ leader
 

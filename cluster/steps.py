@@ -293,7 +293,7 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         since then, and its answer was lost with the connection. It would get the next one else.
         """
         follower.amnesiac_since = None
-        follower.catching_up = False
+        follower.catching_up = follower.catching_up or follower.snapshot is not None
         known = follower.match if follower.match >= self.log.base_index else 0
         known = known or self.log.last_index
         follower.start_probing(known + 1, self.sequence)

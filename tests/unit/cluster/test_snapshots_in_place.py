@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.engine import Engine
-from cluster.events import Received
+from cluster.events import PeerDisconnected, Received
 from cluster.interface import Timing
 from cluster.messages import SnapshotReply
 from cluster.progress import Follower
@@ -16,9 +16,9 @@ from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
 
 
-def _installed(engine: type[Engine]) -> Bench:
+def _installed(engine: type[Engine], *, log_tail_bytes: int = 400) -> Bench:
     """Node 3, once in step with its leader 1, has a snapshot in place and nobody heard of it."""
-    timing = Timing(log_tail_bytes=400, chunk_max_bytes=40, snapshot_stall_s=1.0)
+    timing = Timing(log_tail_bytes=log_tail_bytes, chunk_max_bytes=40, snapshot_stall_s=1.0)
     bench = Bench(engine=engine, timing=timing, checkpoint_entries=4)
     bench.elect(1)
     bench.propose(1, "first")
@@ -106,7 +106,54 @@ class FinishesByAnyConfirmation(Engine):
         super().on_snapshot_reply(peer, message)
 
 
+def _parted(engine: type[Engine]) -> Bench:
+    """The same, and the link is given up; nothing of the log is kept for those who only lag."""
+    bench = _installed(engine, log_tail_bytes=0)
+    bench.isolate(3)
+    bench.step(1, PeerDisconnected(3))
+    for number in range(12):
+        bench.propose(1, f"later {number}")
+        bench.settle()
+    return bench
+
+
+def log_behind_a_snapshot_is_kept_until_its_link_is_back(engine: type[Engine]) -> None:
+    """Or under load the next snapshot meets with the same, and so on."""
+    bench = _parted(engine)
+    bench.heal()
+    bench.reconnect(3, 1)
+    bench.advance(0.5)
+    assert bench.entries(3) == bench.entries(1)
+    assert bench.engines[3].snapshots_installed == 1
+
+
+class LetsGoWithTheLink(Engine):
+    """What a node lacks is kept while it is connected."""
+
+    def is_awaited(self, follower: Follower) -> bool:
+        return follower.catching_up and follower.connected
+
+
+def log_is_not_kept_for_who_stays_away(engine: type[Engine]) -> None:
+    bench = _parted(engine)
+    assert bench.engines[1].log.base_index < bench.engines[2].log.base_index
+    bench.advance(1.0)
+    for number in range(4):
+        bench.propose(1, f"even later {number}")
+        bench.settle()
+    assert bench.engines[1].log.base_index == bench.engines[2].log.base_index
+
+
+class WaitsForEver(Engine):
+    """What a node lacks is kept for it until it is back."""
+
+    def is_awaited(self, follower: Follower) -> bool:
+        return follower.catching_up
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
+    (log_behind_a_snapshot_is_kept_until_its_link_is_back, LetsGoWithTheLink),
+    (log_is_not_kept_for_who_stays_away, WaitsForEver),
     (snapshot_in_place_is_not_sent_again, BelievesOldConfirmations),
     (install_confirmed_after_it_was_given_up_counts, HearsOfThePresentOne),
     (late_confirmation_from_behind_the_log_ends_no_newer_snapshot, FinishesByAnyConfirmation),
