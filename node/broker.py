@@ -23,6 +23,7 @@ from node.members import Members
 from node.proposer import Batch, Proposer, Request
 from node.queries import Queries
 from node.reads import Barriers
+from node.registrations import Registrations
 from node.surroundings import Consensus, Observer, Rules, Surroundings
 from node.timekeeper import Timekeeper
 from node.workers import Workers
@@ -79,6 +80,7 @@ class Broker:
         )
         self._answers = Answers(self.leadership, count=observer.count_request)
         self._workers = Workers()
+        self._registrations = Registrations(leases=self.leases, answers=self._answers, now_s=now_s)
         self._door = Door(
             machine,
             payload_max_bytes=rules.payload_max_bytes,
@@ -121,6 +123,7 @@ class Broker:
             door=self._door,
             leases=self.leases,
             workers=self._workers,
+            registrations=self._registrations,
             is_registered=lambda session: machine.session(session) is not None,
             observe_run=observer.observe_run,
             now_s=now_s,
@@ -148,6 +151,7 @@ class Broker:
             door=self._door,
             proposer=self.proposer,
             claims=self.claims,
+            registrations=self._registrations,
             queries=self.queries,
             members=self._members,
             gate=self._around.gate,

@@ -7,6 +7,7 @@ this node lead, is it well formed, does the door admit it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from node.answers import Answers
@@ -17,6 +18,7 @@ from node.leadership import Leadership
 from node.members import Members
 from node.proposer import Proposer, Request
 from node.queries import Queries
+from node.registrations import Registrations
 from node.requests import NoRoomError, RequestError, parse_hello, request_id_of
 from node.session import Session
 from node.tokens import Role
@@ -26,6 +28,7 @@ from statemachine import (
     ClientCommand,
     Extend,
     Invalid,
+    RegisterWorker,
     SubmitBatch,
     command_prefix,
     decode_command,
@@ -63,6 +66,7 @@ class Dispatcher:
         door: Admits commands.
         proposer: Takes admitted commands.
         claims: Takes admitted claims.
+        registrations: Knows copies of registrations.
         queries: Answers what enters no log.
         members: Takes changes of the members.
         gate: Lets clients in, or not.
@@ -78,6 +82,7 @@ class Dispatcher:
         door: Door,
         proposer: Proposer,
         claims: Claims,
+        registrations: Registrations,
         queries: Queries,
         members: Members,
         gate: Gate,
@@ -89,6 +94,7 @@ class Dispatcher:
         self._door = door
         self._proposer = proposer
         self._claims = claims
+        self._registrations = registrations
         self._queries = queries
         self._gate = gate
         self._welcome = welcome
@@ -156,10 +162,14 @@ class Dispatcher:
     def go_on(self) -> None:
         """Handle what was kept, as if it came now."""
         held, self._held = self._held or [], None
-        for session, message_type, body in held:
-            session.settle(len(body))
-            if not session.closed:
-                self.receive(session, message_type, body)
+        for one in held:
+            self._receive_later(*one)
+
+    def _receive_later(self, session: Session, message_type: int, body: bytes) -> None:
+        """Handle a frame that was kept, as if it came now."""
+        session.settle(len(body))
+        if not session.closed:
+            self.receive(session, message_type, body)
 
     def _receive_as_leader(self, session: Session, message_type: int, body: bytes) -> None:
         """Handle a frame again that this node seemed to have no room for.
@@ -218,6 +228,8 @@ class Dispatcher:
             )
         except Invalid as error:
             raise RequestError(error.code, error.text, request_id=request_id_of(body)) from None
+        if type(command) is RegisterWorker and self._is_copy(session, command, body):
+            return
         admit = self._admit.get(type_)
         if admit is not None:
             admit(command)
@@ -238,7 +250,28 @@ class Dispatcher:
         request = Request(command, spliced, type_=type_, session=session, tasks=tasks)
         if type(command) is Extend:
             request.done = self._claims.extending(command.token)
+        elif type(command) is RegisterWorker:
+            request.done = self._registrations.begin(command)
         self._proposer.add(request)
+
+    def _is_copy(self, session: Session, command: RegisterWorker, body: bytes) -> bool:
+        """Say whether a registration was proposed before; if so it has, or gets, that answer."""
+        opened = self._registrations.opened(command)
+        if opened is not None:
+            self._queries.behind_barrier(
+                session,
+                Type.REGISTER_WORKER,
+                command.request_id,
+                partial(self._registrations.tell_again, session, command, opened),
+                size_bytes=len(body),
+                at_once=True,
+            )
+            return True
+        later = partial(self._receive_later, session, int(Type.REGISTER_WORKER), body)
+        if self._registrations.wait(command, later):
+            session.begin(len(body))
+            return True
+        return False
 
     def _hello(self, session: Session, body: bytes) -> None:
         hello = parse_hello(body)

@@ -7,6 +7,7 @@ from typing import Any
 
 from node.door import Door
 from node.leases import LeaseKeeper
+from node.registrations import Registrations
 from node.workers import Workers
 from statemachine import (
     Command,
@@ -32,6 +33,7 @@ class Lessons:
         door: Counts tasks on their way.
         leases: Counts leases and worker sessions.
         workers: Knows workers.
+        registrations: Knows which request opened which session.
         is_registered: Whether the machine has a worker's session.
         observe_run: Gets the time of every finished attempt, milliseconds.
         now_s: The monotonic clock, seconds.
@@ -43,6 +45,7 @@ class Lessons:
         door: Door,
         leases: LeaseKeeper,
         workers: Workers,
+        registrations: Registrations,
         is_registered: Callable[[int], bool],
         observe_run: Callable[[int], None],
         now_s: Callable[[], float],
@@ -50,6 +53,7 @@ class Lessons:
         self._door = door
         self._leases = leases
         self._workers = workers
+        self._registrations = registrations
         self._is_registered = is_registered
         self._observe_run = observe_run
         self._now_s = now_s
@@ -91,6 +95,7 @@ class Lessons:
 
     def _registered(self, command: RegisterWorker, reply: Reply) -> None:
         if isinstance(reply, Registered):
+            self._registrations.registered(command, reply)
             now_s = self._now_s()
             worker = (command.namespace, command.worker_id)
             ended = self._workers.registered(worker, reply.session, now_s=now_s)

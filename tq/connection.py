@@ -194,8 +194,7 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Close at once; what is waiting is thrown away."""
         self._end(reason)
-        if self._transport is not None:
-            self._transport.abort()
+        self._outflow.abort()
 
     # ------------------------------------------------------------- asyncio.Protocol
 

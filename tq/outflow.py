@@ -5,11 +5,17 @@ nothing. Whether it moves is all there is to see, and a transport hides it: TLS 
 count what it has handed to the transport below, and neither counts what the kernel holds.
 So long data is handed over a piece at a time, each when the ones before are on their way,
 and the kernel is asked what it still has.
+
+What the kernel has it goes on sending when the connection is closed, for minutes if nothing
+gets through. A request would arrive when it has long been answered over another connection:
+a transport that is aborted is to take it along.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
 import sys
 from array import array
 from collections import deque
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 64 * 1024
 """Longest write. The transport below TLS takes this and as much again before it says that
 it is full, which nobody can see: a line has to move that much in the time of a silence."""
+
+_TAKE_ALONG: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""For SO_LINGER: wait for no time at all, then send a reset."""
 
 
 class Outflow:
@@ -78,6 +87,17 @@ class Outflow:
             transport.write(self._pieces.popleft())
         self._pieces.clear()
         self._waiting_bytes = 0
+
+    def abort(self) -> None:
+        """Close the transport at once, with all that it and the kernel still hold."""
+        transport = self._transport
+        if transport is None:
+            return
+        # Of one that is closing the socket may be gone, and its number be another's.
+        if self._socket is not None and not transport.is_closing():
+            with contextlib.suppress(OSError, ValueError):  # not this system
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _TAKE_ALONG)
+        transport.abort()
 
     def has_moved(self) -> bool:
         """Tell whether some of a long frame left since the last time this was asked.

@@ -118,7 +118,8 @@ class Client:
     def __init__(self, world: World, *, limits: Limits | None = None) -> None:
         self.world = world
         self.session, self.wire = a_session(world.loop, limits=limits)
-        self._request_ids = itertools.count(1)
+        # As in the SDK, no two clients use the same ones.
+        self._request_ids = itertools.count(1 + 1000 * next(world.client_numbers))
 
     def send(self, type_: int, *fields: Any, rid: int | None = None) -> int:
         """Send one request without letting the loop turn."""
@@ -182,6 +183,7 @@ class World:
         gate: Gate | None = None,
         log_hashes: Callable[[int, int], LogHashes] = lambda _start, _limit: LogHashes(1, 0, []),
     ) -> None:
+        self.client_numbers = itertools.count()
         self.loop = FakeLoop()
         self.clock = FakeClock()
         self.figures = Figures()
