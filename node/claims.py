@@ -7,7 +7,6 @@ granted tasks when the other has long been answered.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeAlias
@@ -16,6 +15,7 @@ from node.answers import Answers
 from node.leases import LeaseKeeper
 from node.proposer import Proposer, Request
 from node.reads import Barriers
+from node.recent import Recent
 from node.session import Session
 from node.waiting import ClaimRequest, ClaimRoom, ParkedClaim, QueueKey
 from statemachine import (
@@ -36,8 +36,10 @@ granted before its time, and parking it would strand those tasks until their lea
 WorkerSession: TypeAlias = tuple[str, int]
 """Namespace and number of a worker's session."""
 
-_REPEATS_KEPT: Final = 32
-_SESSIONS_KEPT_MAX: Final = 20_000
+_KEPT_OF_ONE_MAX: Final = 4096
+_KEPT_MAX: Final = 100_000
+"""Bounds of how many claims are remembered, of one session and at all: some 40 MB. What lives
+of a claim that was forgotten the machine knows."""
 _ROOM_BYTES: Final = FRAME_MAX_BYTES - 4096
 _GRANT_BYTES: Final = 512
 """Bound of a grant without its payload."""
@@ -74,8 +76,10 @@ class Claims:
         self._now_s = now_s
         self._room = ClaimRoom(machine.ready)
         self._under_way: dict[ClaimRequest, ParkedClaim] = {}
-        self._granted: dict[WorkerSession, OrderedDict[int, tuple[int, ...]]] = {}
-        """Tokens of the last granted claims by request id."""
+        self._granted: Recent[WorkerSession, tuple[int, ...]] = Recent(
+            most_of_one=_KEPT_OF_ONE_MAX, most=_KEPT_MAX
+        )
+        """Tokens of the claims that were granted some of late."""
         self._unreleased: list[Request] = []
         """Releases of this node's own that were dropped."""
         self._cautious_until_s = 0.0
@@ -110,8 +114,8 @@ class Claims:
             before.heir = claim
             return
         self._room.replace(claim)
-        granted = self._granted.get((command.namespace, command.session))
-        claim.known = granted.get(command.request_id, ()) if granted else ()
+        worker = (command.namespace, command.session)
+        claim.known = self._granted.get(worker, command.request_id) or ()
         if claim.known and not self._lives(claim.known):
             self._answer_empty(claim)  # what it was granted has ended: it was heard, or is lost
         elif self._is_for_the_log(claim) or now_s < self._cautious_until_s:
@@ -268,14 +272,9 @@ class Claims:
             # new. The client has had its answer, and waits for no second one.
             self._release(claim.command, [one for one in grants if one.token not in claim.known])
             return [one for one in grants if one.token in claim.known]
-        if len(self._granted) > _SESSIONS_KEPT_MAX:
-            alive = self._leases.is_alive
-            self._granted = {one: ids for one, ids in self._granted.items() if alive(one[1])}
         namespace, session, request_id = claim.request
-        kept = self._granted.setdefault((namespace, session), OrderedDict())
-        kept[request_id] = tuple(grant.token for grant in grants)
-        if len(kept) > _REPEATS_KEPT:
-            kept.popitem(last=False)
+        tokens = tuple(grant.token for grant in grants)
+        self._granted.note((namespace, session), request_id, tokens, now_s=now_s)
         return grants
 
     def _answer(self, claim: ParkedClaim, grants: list[Grant], connection: Session) -> None:

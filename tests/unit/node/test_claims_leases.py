@@ -67,3 +67,25 @@ def test_what_was_granted_and_does_not_fit_is_given_back_although_that_was_dropp
     status = world.machine.status("default", tasks[1])
     assert status is not None
     assert (status["state"], status["lost"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_a_late_copy_of_a_claim_is_granted_nothing_however_many_came_after_it(
+    world: World, sessions: int
+) -> None:
+    """A worker of short tasks makes hundreds of claims before a copy is given up."""
+    client, late = world.client(), world.client()
+    all_sessions = [client.register(worker=bytes([one]) * 16) for one in range(sessions)]
+    for rid in range(300):
+        client.submit()
+        asked = (Type.CLAIM_TASK, all_sessions[rid % sessions], ["q"], 1, 0)
+        [[grant]] = client.ack(*asked, rid=7000 + rid)
+        client.ack(Type.TASK_RESULT, grant[0], grant[1], 0, b"", "")
+    task_id = client.submit()
+    before = len(world.consensus.proposals)
+
+    assert late.ack(Type.CLAIM_TASK, all_sessions[0], ["q"], 1, 10_000, rid=7000) == [[]]
+    assert list(world.machine.leases()) == []
+    assert len(world.consensus.proposals) == before
+    [grant] = client.claim(all_sessions[0])
+    assert grant[0] == task_id, "it was left for others"
