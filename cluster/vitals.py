@@ -159,7 +159,7 @@ class Vitals:
             now: The monotonic clock, seconds.
 
         Returns:
-            Milliseconds since the Unix epoch; 0, which moves no time, while fewer than a
+            Milliseconds since the Unix epoch; 0, with which nothing is stamped, while fewer than a
             quorum of clocks are known.
         """
         half = len(self.voters) // 2

@@ -230,6 +230,7 @@ class Broker:
             self.leases.stood_still(since_s)
         self.claims.poll(now_s)
         self.queries.poll(now_s)
+        self.proposer.poll()
         if not self.leadership.leads:
             return
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:

@@ -5,6 +5,10 @@ command. While `depth` own entries are under way, new commands wait and the next
 entry grows: under load batches become larger by themselves, without a timer that
 would delay a lonely command.
 
+While the time is not known nothing is handed over. An entry without a time would leave log
+time where it is: minutes ago, if the cluster was idle, and what is reckoned from it would be
+too early. Without a quorum of clocks there is none to commit the entry either.
+
 Source: group commit, as in etcd's and TigerBeetle's pipelines.
 """
 
@@ -82,7 +86,7 @@ class Proposer:
         join: Builds an entry from a time stamp and spliced commands.
         failed: Told of a batch whose entry could not be handed over.
         schedule: Runs a callback soon in the event loop.
-        wall_ms: The wall clock, milliseconds since the Unix epoch.
+        wall_ms: The wall clock, milliseconds since the Unix epoch; 0 while it is not known.
         depth: Own entries that may be under way at once.
     """
 
@@ -129,7 +133,7 @@ class Proposer:
             self._schedule(self.cut)
 
     def cut(self) -> None:
-        """Hand entries over until nothing waits or `depth` are under way.
+        """Hand entries over until nothing waits, `depth` are under way, or the time is not known.
 
         Raises:
             Exception: Whatever building or handing over raised; every command of
@@ -137,7 +141,10 @@ class Proposer:
         """
         self._scheduled = False
         while self._waiting and len(self._in_flight) < self._depth:
-            batch = Batch(self._wall_ms(), self._take())
+            now_ms = self._wall_ms()
+            if not now_ms:
+                return  # `poll` comes again
+            batch = Batch(now_ms, self._take())
             self._in_flight.add(batch)
             try:
                 entry = self._join(batch.now_ms, [one.spliced for one in batch.requests])
@@ -147,6 +154,11 @@ class Proposer:
                 if self.settled(batch):
                     self._failed(batch)
                 raise
+
+    def poll(self) -> None:
+        """Go on if the time was not known; call every few tens of milliseconds."""
+        if len(self._in_flight) < self._depth:
+            self._continue()
 
     def settled(self, batch: Batch) -> bool:
         """Note that the entry of `batch` was applied or dropped.

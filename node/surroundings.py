@@ -42,7 +42,7 @@ class Surroundings:
 
     Attributes:
         now_s: The monotonic clock, seconds.
-        wall_ms: The wall clock, milliseconds since the Unix epoch.
+        wall_ms: The wall clock, milliseconds since the Unix epoch; 0 while it is not known.
         schedule: Runs a callback soon in the event loop.
         client_address: The client address of a node, "" if unknown.
         node_status: The map of NODE_STATUS.

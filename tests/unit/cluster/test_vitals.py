@@ -136,7 +136,7 @@ def test_a_clock_is_forgotten_with_its_connection() -> None:
     vitals.forget(2)
     vitals.forget(3)
     vitals.forget(9)
-    assert vitals.wall_ms(NOW) == 0, "one clock of three moves no time"
+    assert vitals.wall_ms(NOW) == 0, "one clock of three is none"
 
 
 def test_clocks_apart_are_named_with_their_distance() -> None:

@@ -32,13 +32,15 @@ def join(now_ms: int, spliced: Sequence[bytes]) -> bytes:
     return b"%d|" % now_ms + b"".join(spliced)
 
 
-def a_proposer(log: Log, loop: FakeLoop, *, depth: int = 2) -> Proposer:
+def a_proposer(
+    log: Log, loop: FakeLoop, *, depth: int = 2, clock: FakeClock | None = None
+) -> Proposer:
     return Proposer(
         propose=log.propose,
         join=join,
         failed=log.failed.append,
         schedule=loop.call_soon,
-        wall_ms=FakeClock().wall_ms,
+        wall_ms=(clock or FakeClock()).wall_ms,
         depth=depth,
     )
 
@@ -154,4 +156,56 @@ def test_commands_that_were_in_no_entry_can_be_taken_back() -> None:
     proposer.settled(log.batches[0])
     loop.run()
     assert len(log.entries) == 1
+    assert proposer.idle
+
+
+def test_nothing_is_stamped_while_the_time_is_not_known() -> None:
+    log, loop, clock = Log(), FakeLoop(), FakeClock()
+    proposer = a_proposer(log, loop, depth=1, clock=clock)
+    now_ms, clock.wall = clock.wall, 0
+    for letter in (b"a", b"b"):
+        proposer.add(a_request(letter))
+        proposer.poll()
+        loop.run()
+    assert log.entries == []
+    assert not proposer.idle
+
+    clock.wall = now_ms
+    proposer.poll()
+    loop.run()
+    assert log.entries == [b"1700000000000|ab"]
+
+
+def test_a_backlog_that_waits_for_the_time_is_cut_no_deeper_than_depth() -> None:
+    log, loop, clock = Log(), FakeLoop(), FakeClock()
+    proposer = a_proposer(log, loop, depth=2, clock=clock)
+    now_ms, clock.wall = clock.wall, 0
+    for _ in range(30):
+        proposer.add(a_request(b"x" * 100_000))
+    loop.run()
+    clock.wall = now_ms
+    for _ in range(3):
+        proposer.poll()
+        loop.run()
+    assert len(log.entries) == 2
+
+    clock.wall = 0
+    proposer.settled(log.batches[0])
+    loop.run()
+    assert len(log.entries) == 2
+    clock.wall = now_ms
+    proposer.poll()
+    loop.run()
+    assert len(log.entries) == 3
+    assert sum(len(batch.requests) for batch in log.batches) == 30
+
+
+def test_what_waits_for_the_time_can_be_taken_back() -> None:
+    log, loop, clock = Log(), FakeLoop(), FakeClock()
+    proposer = a_proposer(log, loop, clock=clock)
+    clock.wall = 0
+    waiting = a_request()
+    proposer.add(waiting)
+    loop.run()
+    assert proposer.take_waiting() == [waiting]
     assert proposer.idle

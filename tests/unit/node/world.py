@@ -189,6 +189,7 @@ class World:
         self.figures = Figures()
         self.fatal: list[str] = []
         self.disk_low = False
+        self.knows_time = True
         self.roles: list[Status] = []
         self.machine = Machine(EmptyArchive())
         self.consensus = FakeConsensus(self.machine)
@@ -198,7 +199,7 @@ class World:
             rules=rules or Rules(node_id=NODE_ID),
             around=Surroundings(
                 now_s=self.clock.now_s,
-                wall_ms=self.clock.wall_ms,
+                wall_ms=lambda: self.clock.wall_ms() if self.knows_time else 0,
                 schedule=self.loop.call_soon,
                 client_address=lambda node: ADDRESSES.get(node, ""),
                 node_status=lambda: {"node_id": NODE_ID},
