@@ -267,6 +267,8 @@ class Ledger:
     def _register(self, command: RegisterWorker, reply: Reply) -> None:
         if not isinstance(reply, Registered):
             return
+        for listener in self.listeners:
+            listener.registered(command, reply.session)
         worker = (command.namespace, command.worker_id)
         older = self._workers.get(worker, 0)
         for story in list(self.sessions.pop(older, {}).values()):

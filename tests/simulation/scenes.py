@@ -123,9 +123,10 @@ class Scene:
 
     # the commands of a short story
 
-    def register(self) -> None:
-        spliced = command(Type.REGISTER_WORKER, 1, bytes(16), "w", [], {})
-        self.apply(spliced, replies=[Registered(SESSION, 1000)], index=1)
+    def register(self, *, number: int = 1, session: int = SESSION) -> None:
+        spliced = command(Type.REGISTER_WORKER, number, bytes(16), "w", [], {})
+        index = session >> POSITION_BITS
+        self.apply(spliced, replies=[Registered(session, 1000)], index=index)
 
     def submit(self, task_id: bytes = A, **options: int) -> None:
         self.apply(submitted(0, task_id, **options), replies=[Accepted(self.index + 1)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from statemachine import POSITION_BITS, Claim, Grant
+from statemachine import POSITION_BITS, Claim, Grant, RegisterWorker
 from statemachine.kinds import Kind
 
 SCHEDULED: Final = "scheduled"
@@ -95,6 +95,9 @@ class Listener:
 
     def lost(self, story: TaskStory, why: str) -> None:
         """A lease ends without its holder's doing."""
+
+    def registered(self, command: RegisterWorker, session: int) -> None:
+        """A worker was given a session."""
 
     def session_expired(self, session: int) -> None:
         """A worker was found silent."""

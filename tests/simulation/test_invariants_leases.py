@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from statemachine import (
+    POSITION_BITS,
     Code,
     Done,
     ExpireSessions,
@@ -79,6 +80,20 @@ def test_a_worker_that_was_heard_is_not_told_that_its_session_has_ended() -> Non
         scene.told("claim", SESSION, ["q"], 1, 0, **gone)
     scene.apply(encode_internal(ExpireSessions((SESSION,))), replies=[Done()])
     scene.told("claim", SESSION, ["q"], 1, 0, **gone)
+
+
+def test_a_registration_that_was_answered_opens_no_other_session() -> None:
+    scene = Scene(Sessions)
+    later = [place << POSITION_BITS for place in range(2, 6)]
+    number = scene.history._number + 1
+    scene.register(number=number)
+    scene.register(number=number, session=later[0])  # nobody was told of the first one
+    scene.told("register", bytes(16), "w", [], {}, answer=[later[0], 1000])
+    scene.register(number=number + 1, session=later[1])
+    scene.told("register", bytes(16), "w", [], {}, code=Code.RATE_LIMITED)
+    scene.register(number=number + 1, session=later[2])
+    with pytest.raises(Violation, match="opens another session"):
+        scene.register(number=number, session=later[3])
 
 
 def test_a_claim_that_holds_leases_is_not_told_of_nothing() -> None:
