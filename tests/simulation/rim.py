@@ -104,12 +104,14 @@ class SimTicker:
         if self._stopped:
             return
         now = self._node.world.now
-        if now >= self._steady_at:
-            self._steady_at = now + TICK_S
-            self._tick()
-        else:
-            self._wake()
-        self._process.after(self._wait_s(), self.start)
+        try:
+            if now >= self._steady_at:
+                self._steady_at = now + TICK_S
+                self._tick()
+            else:
+                self._wake()
+        finally:  # what a tick raises is logged, and a real one comes again
+            self._process.after(self._wait_s(), self.start)
 
     def _wait_s(self) -> float:
         """Until the engine has something to do, or a while: most ticks would do nothing."""
