@@ -232,11 +232,25 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
         ready = self.ready
         ready.halted = self.halted
         ready.messages, ready.held, ready.sync_needed = [], [], None
+        self.take_back_answers()
         for index in sorted(self.waiting):
             ready.dropped.append((self.waiting[index][1], "UNKNOWN_OUTCOME"))
         self.waiting.clear()
         self.fail_reads()
         self.fail_change()
+
+    def take_back_answers(self) -> None:
+        """Tell nobody what this step has applied and read.
+
+        Who is told looks at the machine, and what that has let go of for a checkpoint may be
+        in no archive: the write of it is what failed.
+        """
+        ready = self.ready
+        ready.dropped += [
+            (who, "UNKNOWN_OUTCOME") for _, _, who in ready.applied if who is not None
+        ]
+        ready.applied = []
+        ready.reads = [(who, False) for who, _ in ready.reads]
 
     def _on_tick_event(self, _event: Tick) -> None:
         """Act on what is due; the stock code has nothing to do before its next deadline."""

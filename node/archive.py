@@ -8,8 +8,19 @@ from typing import Protocol
 from cluster.faults import DiskDamagedError
 
 
+class Condition(Protocol):
+    """Whether a disk can be trusted (`cluster.condition.Condition`)."""
+
+    def check(self) -> None:
+        """Raise `DiskFailedError` once a write or an fsync has failed."""
+
+
 class Records(Protocol):
     """What is read of the disk (`cluster.interface.Disk`)."""
+
+    @property
+    def condition(self) -> Condition:
+        """Whether it works."""
 
     def get(self, family: str, key: bytes) -> bytes | None:
         """Return the value as of the last written batch."""
@@ -22,7 +33,8 @@ class DiskArchive:
     """A `statemachine.Archive` that reads the database of this node.
 
     The machine is made before the replica opens the database, so the disk comes
-    later; until then there is nothing to find.
+    later; until then there is nothing to find. Once a write has failed nothing can be
+    looked up: what the machine has let go of for that write is not there.
 
     Args:
         damaged: Told of a record that cannot be read. Whoever asked for it may be one of
@@ -42,9 +54,11 @@ class DiskArchive:
 
         Raises:
             DiskDamagedError: It cannot be read.
+            DiskFailedError: It may be missing: a write has failed.
         """
         if self._disk is None:
             return None
+        self._disk.condition.check()
         try:
             return self._disk.get(family, key)
         except DiskDamagedError as error:
@@ -56,9 +70,11 @@ class DiskArchive:
 
         Raises:
             DiskDamagedError: One of them cannot be read.
+            DiskFailedError: Some may be missing: a write has failed.
         """
         if self._disk is None:
             return []
+        self._disk.condition.check()
         try:
             return self._disk.scan(family, start, limit)
         except DiskDamagedError as error:

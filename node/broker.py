@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from cluster.configuration import ChangeRefusal, Configuration
-from cluster.faults import DiskDamagedError
+from cluster.faults import DiskDamagedError, DiskFailedError
 from cluster.interface import DropReason, Status
 from node.answers import Answers
 from node.claims import Claims
@@ -241,8 +241,8 @@ class Broker:
                 heard_s=self.queries.heard_until(now_s),
                 wall_ms=self._around.wall_ms,
             )
-        except DiskDamagedError:
-            return  # the archive has told of it: the process ends
+        except (DiskDamagedError, DiskFailedError):
+            return  # it was told of: the process ends
         for command in commands:
             self._propose(command)
 

@@ -21,6 +21,6 @@ def test_a_tick_that_raises_is_not_the_last() -> None:
         if len(ticks) == 1:
             raise DiskDamagedError("a block")
 
-    world.plan(world.now, node.process, SimTicker(node, tick, lambda: None).start)
+    world.plan(world.now, node.process, SimTicker(node, tick, lambda: None).start, ())
     world.run_until(world.now + 3.0)
     assert len(ticks) > 1

@@ -179,8 +179,30 @@ def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None
     assert bench.answers["again"] == "read"
 
 
+def step_that_broke_off_is_told_to_nobody(engine: type[Engine]) -> None:
+    """Simulation seed 195186147372690: what memory had let go of was on no disk, and "unknown"."""
+    bench = Bench(engine=engine, checkpoint_entries=2)
+    bench.elect(1)
+    bench.propose(1, "one")
+    bench.settle()
+    bench.propose(1, "two")
+    bench.read(1, "read")
+    bench.disks[1].room_bytes = 0
+    bench.settle()
+    assert "No space left" in bench.halted[1]
+    assert bench.answers == {"one": "applied", "two": "UNKNOWN_OUTCOME", "read": "no read"}
+
+
+class TellsWhatItHas(Engine):
+    """What was applied and read before a step broke off is told all the same."""
+
+    def take_back_answers(self) -> None:
+        return
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
     (machine_that_raises_halts_the_node_once, AppliesOn),
+    (step_that_broke_off_is_told_to_nobody, TellsWhatItHas),
     (deposed_leader_answers_its_callers, plants.ForgetsCallers),
     (caller_is_answered_when_a_snapshot_covers_its_entry, plants.ForgetsCallers),
     (deposed_leader_answers_no_read, plants.ReadsAtOnce),

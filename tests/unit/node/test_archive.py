@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from cluster.faults import DiskDamagedError
+from cluster.condition import Condition
+from cluster.faults import DiskDamagedError, DiskFailedError
 from node.archive import DiskArchive
 
 
@@ -12,6 +15,7 @@ class Records:
     def __init__(self, *keys: bytes, damaged: bytes = b"") -> None:
         self._keys = keys
         self._damaged = damaged
+        self.condition = Condition(Path("data/db"))
 
     def get(self, family: str, key: bytes) -> bytes | None:
         del family
@@ -50,3 +54,15 @@ def test_a_record_that_cannot_be_read_is_told_of_whoever_asked() -> None:
     with pytest.raises(DiskDamagedError):
         archive.scan("completed", b"", 10)
     assert told == ["checksum mismatch"] * 2
+
+
+def test_nothing_is_looked_up_once_a_write_has_failed() -> None:
+    """What the machine has let go of for that write is nowhere: "unknown" would be wrong."""
+    archive = DiskArchive()
+    records = Records(b"a")
+    archive.attach(records)
+    records.condition.failed("write", OSError("No space left on device"))
+    with pytest.raises(DiskFailedError):
+        archive.get("completed", b"b")
+    with pytest.raises(DiskFailedError):
+        archive.scan("completed", b"", 10)
