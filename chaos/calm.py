@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from chaos.evidence import Evidence
+from chaos.evidence import Evidence, Fault
 
 SETTLE_MS: Final = 5_000
 """How long after a fault nothing is expected yet."""
@@ -20,6 +20,13 @@ ENDING: Final = (
     *("torn", "flip", "damaged", "disk full", "fsync"),
 )
 """How the kinds of faults begin after which a node may be another process."""
+FROZEN: Final = "worker frozen"
+BESIDE: Final = (FROZEN, "vanishing clients")
+"""Kinds of faults that touch no node."""
+CLOCKS: Final = "clock"
+"""How the kinds of faults begin that move wall clocks, which no answer may wait for."""
+LATE_MS: Final = 30_000
+"""How long after its client gave up a request may still arrive somewhere and take effect."""
 MS: Final = 1_000_000
 
 
@@ -35,26 +42,44 @@ class Gap(NamedTuple):
         return -((self.begins - self.ends) // MS)
 
 
+def settled(evidence: Evidence, fault: Fault, *, restarts: bool = True) -> int:
+    """Return when a fault is no excuse any more, nanoseconds.
+
+    Args:
+        evidence: Of the run; its settings may hold `settle_ms` and `restart_ms`.
+        fault: Of the run.
+        restarts: One that may end processes counts until they are at work again.
+    """
+    over_ms = int(evidence.settings.get("settle_ms", SETTLE_MS))
+    if restarts and fault.kind.startswith(ENDING):
+        over_ms = max(over_ms, int(evidence.settings.get("restart_ms", RESTART_MS)))
+    return (fault.at if fault.to is None else fault.to) + over_ms * MS
+
+
 class Quiet:
     """Tells when nothing is done to the cluster, and has not been for a while.
 
     Args:
-        evidence: Of the run; its settings may hold `settle_ms` and `restart_ms`.
-        restarts: A fault that may end processes counts until they are at work again.
+        evidence: Of the run.
+        restarts: As in `settled`.
         kinds: Only faults whose kinds begin so count; all, if it is "".
+        besides: Faults whose kinds begin so do not count.
     """
 
-    def __init__(self, evidence: Evidence, *, restarts: bool = False, kinds: str = "") -> None:
-        settle_ms = int(evidence.settings.get("settle_ms", SETTLE_MS))
-        restart_ms = int(evidence.settings.get("restart_ms", RESTART_MS))
+    def __init__(
+        self,
+        evidence: Evidence,
+        *,
+        restarts: bool = False,
+        kinds: str = "",
+        besides: tuple[str, ...] = BESIDE,
+    ) -> None:
         self._begins: list[int] = []
         self._ends: list[int] = []
         for fault in evidence.faults:
-            if not fault.kind.startswith(kinds):
+            if not fault.kind.startswith(kinds) or fault.kind.startswith(besides):
                 continue
-            ended = restarts and fault.kind.startswith(ENDING)
-            over_ms = max(settle_ms, restart_ms) if ended else settle_ms
-            end = (fault.at if fault.to is None else fault.to) + over_ms * MS
+            end = settled(evidence, fault, restarts=restarts)
             self._begins.append(fault.at)
             self._ends.append(max(end, self._ends[-1]) if self._ends else end)
 

@@ -1,7 +1,8 @@
 """Judge what a run has left behind: `python -m chaos.check DIR`.
 
 Reads the folder of a run, asks every checker, writes `verdicts.json` next to it and prints a
-table. Exit code 0: all promises were kept; 1: some were not; 2: the folder cannot be read.
+table and what went wrong besides. Exit code 0: all promises were kept; 1: some were not, or the run
+did not go as it should or did not end; 2: the folder cannot be read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 from chaos.checkers import CHECKERS
 from chaos.evidence import Evidence, run_folder, unreadable
 from chaos.history import RecordError
+from chaos.least import demand
 from chaos.verdict import Verdict
 from chaos.workload.recorder import merge
 
@@ -25,16 +27,19 @@ VERDICTS: Final = "verdicts.json"
 
 
 def judge(evidence: Evidence, names: Iterable[str] = tuple(CHECKERS)) -> list[Verdict]:
-    """Ask checkers, all of them unless named."""
+    """Ask checkers, all of them unless named; in a long run they must have had something to see."""
     # The history is many small objects that all stay; looking through them again and again
     # for garbage doubles the time.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return [CHECKERS[name](evidence) for name in names]
+        verdicts = [CHECKERS[name](evidence) for name in names]
     finally:
         if was_enabled:
             gc.enable()
+    for verdict in verdicts:
+        demand(evidence, verdict)
+    return verdicts
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
@@ -72,6 +77,15 @@ def complete(directory: Path) -> None:
     merge(journals, history)
 
 
+def troubles(directory: Path) -> list[str]:
+    """Return what a run noted that did not go as it should, and that it did not end; for people."""
+    told = json.loads((directory / "run.json").read_bytes())
+    found = [str(trouble) for trouble in told.get("troubles") or ()]
+    if told.get("ended_ns") is None:
+        found.append("the run did not come to its end: its record stops somewhere")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m chaos.check", description=__doc__)
@@ -94,7 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only is None:
         write_verdicts(options.directory / VERDICTS, verdicts)
     print(table(verdicts))
-    return 0 if all(verdict.ok for verdict in verdicts) else 1
+    wrong = troubles(options.directory)
+    for trouble in wrong:
+        print(f"trouble: {trouble}")
+    return 0 if all(verdict.ok for verdict in verdicts) and not wrong else 1
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Sample:
         applied: Applied index.
         ready: Claimable tasks: of all queues, or by queue.
         disk_low: It takes no new tasks for want of room.
+        digest: Of its state at each checkpoint up to `digest_index`; "" if it says none.
+        digest_index: Index of its last checkpoint.
     """
 
     at: int
@@ -67,6 +69,8 @@ class Sample:
     applied: int = 0
     ready: int | Mapping[str, int] = 0
     disk_low: bool = False
+    digest: str = ""
+    digest_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Evidence:
         settings: Of the run. The checkers read, all optional: `nodes`, `retry_max`,
             `lost_max`, `lease_ms` (the cluster's), `drained`, `exports_min`,
             `claim_within_ms`, `settle_ms`, `restart_ms`, `silent_max_ms`, `gap_max_ms`,
-            `gap_p99_max_ms`, `room_max_ms`.
+            `gap_p99_max_ms`, `room_max_ms`, `queue_max`.
         began_ns: Moment that counts as 0 in what is told.
     """
 
@@ -239,6 +243,8 @@ def _sample(record: dict[str, Any]) -> Sample:
         int(record.get("applied") or 0),
         dict(ready) if isinstance(ready, dict) else int(ready),
         bool(record.get("disk_low")),
+        str(record.get("digest") or ""),
+        int(record.get("digest_index") or 0),
     )
 
 

@@ -72,6 +72,8 @@ def sample(node_id: int, status: dict[str, Any] | None, *, ready: int) -> dict[s
         "leader": told.get("leader_id"),
         "commit": told.get("commit_index", 0),
         "applied": told.get("applied_index", 0),
+        "digest": told.get("digest", ""),
+        "digest_index": told.get("digest_index", 0),
         "ready": ready,
         "disk_low": told.get("disk_low", False),
     }

@@ -21,6 +21,7 @@ from chaos.checkers import (
     liveness,
     once,
     order,
+    refusals,
     samples,
     stale,
 )
@@ -45,6 +46,7 @@ CHECKERS: Final[Mapping[str, Callable[[Evidence], Verdict]]] = MappingProxyType(
         "liveness": liveness.check,
         "gaps": gaps.check,
         "disk_full": disk_full.check,
+        "refusals": refusals.check,
     }
 )
 """All checkers by name, in the order in which they are told."""

@@ -1,11 +1,13 @@
 """How long nobody could submit: the longest gap between successful submits.
 
 A gap runs from an answer, or from the first call after it, to the next answer; so idle
-producers make none. It counts for every fault it overlaps. It is a violation beyond the
-bound of the scenario: `gap_max_ms`, a number for all, or a map of kinds of faults to numbers
-with `overall` for the rest. Where a kind of fault was done often, its 99th percentile is judged
-as well: `gap_p99_max_ms`, a map of kinds. Whatever a scenario says, no gap goes on for longer
-than `silent_max_ms` while no fault is under way or just over.
+producers make none. It counts for every fault it overlaps, and for one in whose recovery it
+begins, as far as the next fault that touches a node: a cluster that was sound again may not fall
+silent once more when what was ended comes back. It is a violation beyond the bound of the
+scenario: `gap_max_ms`, a number for all, or a map of kinds of faults to numbers with `overall` for
+the rest. Where a kind of fault was done often, its 99th percentile is judged as well:
+`gap_p99_max_ms`, a map of kinds. Whatever a scenario says, no gap goes on for longer than
+`silent_max_ms` while no fault is under way or just over.
 """
 
 from __future__ import annotations
@@ -13,9 +15,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
-from chaos.calm import MS, SILENT_MAX_MS, Gap, Quiet, last_moment, silences
+from chaos.calm import (
+    BESIDE,
+    CLOCKS,
+    SILENT_MAX_MS,
+    Gap,
+    Quiet,
+    last_moment,
+    settled,
+    silences,
+)
 from chaos.evidence import Evidence, Fault
 from chaos.verdict import Findings, Verdict
 
@@ -25,8 +37,6 @@ OFTEN: Final = 50
 """Faults of one kind, from which on a 99th percentile says more than the maximum."""
 OVERALL: Final = "overall"
 _SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-AFTERMATH_MS: Final = 1_000
-"""A gap that begins so soon after a fault is the fault's."""
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -86,7 +96,7 @@ def _while_calm(evidence: Evidence, findings: Findings) -> None:
     end = last_moment(evidence)
     gaps = silences([(one.at, end if one.to is None else one.to) for one in submits], answers)
     bound_ms = float(evidence.settings.get("silent_max_ms", SILENT_MAX_MS))
-    quiet = Quiet(evidence, restarts=True)
+    quiet = Quiet(evidence, restarts=True, besides=(*BESIDE, CLOCKS))
     for gap in gaps:
         piece = quiet.longest(*gap) if gap.length_ms > bound_ms else Gap(0, 0)
         if piece.length_ms > bound_ms:
@@ -100,25 +110,35 @@ def _by_fault(evidence: Evidence, gaps: list[Gap]) -> dict[str, list[tuple[Gap |
     by_kind: dict[str, list[tuple[Gap | None, Fault]]] = defaultdict(list)
     ends = [gap.ends for gap in gaps]
     begins = [gap.begins for gap in gaps]
-    for fault in evidence.faults:
-        over = (fault.at if fault.to is None else fault.to) + AFTERMATH_MS * MS
+    for fault, following in zip(evidence.faults, _followings(evidence.faults), strict=True):
+        over = settled(evidence, fault)
         hit = gaps[bisect_left(ends, fault.at) : bisect_right(begins, over)]
-        following = min((one.at for one in evidence.faults if one.at > fault.at), default=None)
         mine = (_share(gap, fault, following) for gap in hit)
         longest = max(mine, key=lambda gap: gap.ends - gap.begins, default=None)
         by_kind[fault.kind].append((longest, fault))
     return by_kind
 
 
-def _share(gap: Gap, fault: Fault, following: int | None) -> Gap:
+def _followings(faults: Sequence[Fault]) -> list[float]:
+    """Return for each fault when the next one that touches a node begins."""
+    followings: list[float] = []
+    begins = math.inf
+    for fault in reversed(faults):
+        followings.append(begins)
+        if not fault.kind.startswith(BESIDE):
+            begins = fault.at
+    return followings[::-1]
+
+
+def _share(gap: Gap, fault: Fault, following: float) -> Gap:
     """Return the part of a gap that is a matter of a fault.
 
-    What begins when it is over, and goes on when the next one begins, is that one's from there on.
+    What began when it was over, and goes on when the next begins, is that one's from there on.
     """
     over = fault.at if fault.to is None else fault.to
-    if gap.begins <= over or following is None or gap.ends <= following:
+    if gap.begins <= over or gap.ends <= following:
         return gap
-    return Gap(gap.begins, max(gap.begins, following))
+    return Gap(gap.begins, max(gap.begins, int(following)))
 
 
 def _bounds(evidence: Evidence) -> dict[str, float]:

@@ -4,7 +4,9 @@ Only what is certain counts. A lease was granted, or renewed, no earlier than th
 did it, and no earlier than the entries before it in the log were called for; the next grant
 of the task was made no later than its answer, and no later than the answers to later
 entries. The lease must fit in between, unless its holder gave it up. The same holds where a
-holder is told that its lease is lost. A worker's session bounds its leases, too.
+holder is told that its lease is lost. A worker's session bounds its leases, too; so a session is
+judged in the same way: a call may be told that it is none only if its worker was silent for as
+long, signed off or registered again. A registration that this answer forced is no excuse for it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from chaos.calm import LATE_MS
 from chaos.evidence import Evidence
 from chaos.history import Operation
 from chaos.positions import ALWAYS, LogTimes
@@ -23,9 +26,30 @@ from chaos.verdict import Findings, Verdict
 DRIFT: Final = 0.005
 """How wrong the rate of a monotonic clock may be (docs/guarantees.md)."""
 ROUNDING_NS: Final = 1_000_000
+UNKNOWN: Final = "UNKNOWN_SESSION"
+AGAIN_MS: Final = 1_000
+"""A call that takes so long may have been sent more than once."""
 _GIVING_UP: Final = frozenset({"release", "complete", "fail"})
 _PLAIN: Final = frozenset({"complete", "extend", "progress"})
 _MS: Final = 1_000_000
+
+
+class Opening(NamedTuple):
+    """A call for a session that may have had its effect.
+
+    Attributes:
+        operation: The call.
+        session: That it got; infinite if nobody knows.
+        until: When it takes effect no more.
+    """
+
+    operation: Operation
+    session: float
+    until: float
+
+    def may_end(self, number: int, since: float, until_ns: float) -> bool:
+        """Tell whether it may have ended what got a number in the log, between two moments."""
+        return self.operation.at < until_ns and self.until > since and self.session > number
 
 
 class Sessions:
@@ -36,8 +60,9 @@ class Sessions:
         beats: Session -> calls of the heartbeats that were answered.
         of: Worker -> its sessions.
         closings: Session -> when somebody asked for its end.
-        openings: Worker -> when it asked for a session, and the one it got; repeated by the
-            SDK, it may have got others before.
+        openings: Worker -> its calls for a session; repeated by the SDK, one may have got others
+            before the one it tells.
+        unknown: The calls that were told that their session is none.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -47,31 +72,58 @@ class Sessions:
         self.beats: dict[int, list[int]] = defaultdict(list)
         self.of: dict[str, set[int]] = defaultdict(set)
         self.closings: dict[int, list[int]] = defaultdict(list)
-        self.openings: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.openings: dict[str, list[Opening]] = defaultdict(list)
+        self.unknown: list[Operation] = []
         for operation in evidence.history:
             self._note(operation)
 
     def _note(self, operation: Operation) -> None:
         kind, who, asked = operation.kind, operation.who, operation.arguments
+        if operation.code == UNKNOWN and "session" in asked:
+            self.unknown.append(operation)
         if kind == "heartbeat" and operation.outcome == "ok":
             self.beats[asked["session"]].append(operation.at)
         if kind in {"heartbeat", "claim"}:
             self.of[who].add(asked["session"])
-        elif kind == "register":
+        elif kind == "register" and operation.outcome != "fail":
             known = operation.outcome == "ok"
             session = operation.value["session"] if known else math.inf
-            self.openings[who].append((operation.at, session))
+            late = math.inf if operation.to is None else operation.to + LATE_MS * _MS
+            # It gets its session before it is answered, and later ones have greater numbers.
+            self.openings[who].append(Opening(operation, session, math.inf if known else late))
         elif kind == "deregister":
             self.closings[asked["session"]].append(operation.at)
 
     def gave_up(self, grant: Grant, until_position: float, until_ns: float) -> bool:
         """Tell whether the session that holds a grant may have been ended by its worker."""
-        who, session = grant.operation.who, grant.session
+        who, session, since = grant.operation.who, grant.session, grant.operation.at
         return (
             any(grant.token < other < until_position for other in self.of[who] if other != session)
             or any(at < until_ns for at in self.closings[session])
-            or any(at < until_ns and new > grant.token for at, new in self.openings[who])
+            or any(one.may_end(grant.token, since, until_ns) for one in self.openings[who])
         )
+
+    def last_heard(self, call: Operation) -> float | None:
+        """Return when the session that a refused call named was certainly heard last.
+
+        Returns:
+            None where its worker may have ended it itself, or nobody knows when it began.
+        """
+        session, who = call.arguments["session"], call.who
+        assert call.to is not None
+        own = next((one for one in self.openings[who] if one.session == session), None)
+        if (
+            own is None
+            or own.operation.to is None
+            or any(at < call.to for at in self.closings[session])
+        ):
+            return None
+        since, answered = own.operation.at, own.operation.to
+        # A call that took long may have been sent twice, and what was sent first arrive last.
+        again = answered - since > AGAIN_MS * _MS and call.at < answered + LATE_MS * _MS
+        if again or any(one.may_end(session, since, call.to) for one in self.openings[who]):
+            return None
+        return max(self.beats[session], default=since)
 
 
 class End(NamedTuple):
@@ -99,7 +151,26 @@ def check(evidence: Evidence) -> Verdict:
             for end in ends:
                 findings.counts["ends seen"] += 1
                 _judge(evidence, findings, story, grant, end, times=times, sessions=sessions)
+    for call in sessions.unknown:
+        _judge_session(evidence, findings, call, sessions)
     return findings.verdict()
+
+
+def _judge_session(
+    evidence: Evidence, findings: Findings, call: Operation, sessions: Sessions
+) -> None:
+    """Judge a call that was told that its session is none."""
+    heard = sessions.last_heard(call)
+    if heard is None or call.to is None:
+        return
+    findings.counts["sessions judged"] += 1
+    if call.to < heard + sessions.length_ms * _MS * (1 - DRIFT) - ROUNDING_NS:
+        session = call.arguments["session"]
+        findings.violated(
+            f"session {session} of {call.who}, of {sessions.length_ms} ms, was heard at "
+            f"{evidence.second(heard)} and had ended {(call.to - heard) / 1e6:.1f} ms later: "
+            + evidence.describe(call)
+        )
 
 
 def _lives(story: Story, times: LogTimes) -> list[tuple[Grant, list[End]]]:

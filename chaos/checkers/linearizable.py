@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from chaos.calm import LATE_MS, MS
 from chaos.checkers.lifecycle import ABSENT, Policy, Seen, Step, reachable
 from chaos.checkers.steps import policy_of, steps_of
 from chaos.evidence import Evidence
+from chaos.history import Operation
 from chaos.stories import Story
 from chaos.verdict import Findings, Verdict
 
@@ -181,29 +183,54 @@ def loosened(
     policy: Policy,
     story: Story,
     steps: Sequence[Step],
-    doubtful: Sequence[tuple[int, frozenset[str]]],
+    doubtful: Sequence[Doubt],
 ) -> Policy:
     """Return a policy that reckons with claims nobody heard of, and sessions that were closed."""
     ends = max((step.ends for step in steps if not step.optional), default=0)
     queue = _queue_of(story)
-    ghosts = any(at < ends and queue in queues for at, queues in doubtful)
+    begins = min((submit.at for submit in story.submits), default=0)
+    ghosts = any(
+        doubt.begins < ends and begins < doubt.until and queue in doubt.queues for doubt in doubtful
+    )
     return policy._replace(ghosts=ghosts, leavers=True)
 
 
-def doubtful_claims(evidence: Evidence) -> list[tuple[int, frozenset[str]]]:
-    """Return (begin, queues) of claims that may have leased tasks nobody heard of.
+class Doubt(NamedTuple):
+    """A claim that may have leased tasks nobody heard of, between two moments.
 
-    That is one without an answer; one that was refused, perhaps when it was repeated; and
-    one that took so long that leases of its first sending may have run out.
+    Attributes:
+        begins: Not before.
+        until: Not after; infinite if nobody knows.
+        queues: From these.
+    """
+
+    begins: int
+    until: float
+    queues: frozenset[str]
+
+
+def doubtful_claims(evidence: Evidence) -> list[Doubt]:
+    """Return the claims that may have leased tasks nobody heard of.
+
+    That is one without an answer, which may arrive for a while after its client gave up; one that
+    was refused, perhaps when it was repeated; and one that took so long that leases of its first
+    sending may have run out. What was answered or refused leases nothing any more.
     """
     lengths = [g.lease_ms for story in evidence.stories.values() for g in story.grants]
     shortest_ns = min(lengths, default=0) * 1_000_000
     return [
-        (one.at, frozenset(one.arguments.get("queues", ())))
+        Doubt(one.at, _reach(one), frozenset(one.arguments.get("queues", ())))
         for one in evidence.history
         if one.kind == "claim"
         and (one.outcome != "ok" or one.to is None or one.to - one.at > shortest_ns)
     ]
+
+
+def _reach(claim: Operation) -> float:
+    """Return until when a claim may take effect."""
+    if claim.to is None:
+        return math.inf
+    return claim.to + (LATE_MS * MS if claim.outcome == "unknown" else 0)
 
 
 def _explain(evidence: Evidence, story: Story, steps: list[Step], result: Search) -> str:

@@ -93,7 +93,8 @@ class LegalWorld:
             role = ("leader" if node == 1 else "follower") if leads else "candidate"
             leader, ready = (1, self.queue.ready()) if leads else (None, {})
             told = (role, self._term, leader, self.queue.index, self.queue.index)
-            self.samples.append(Sample(self.now, node, True, *told, ready))
+            digest = (f"d{self.queue.index}", self.queue.index)
+            self.samples.append(Sample(self.now, node, True, *told, ready, False, *digest))
         if self.healed and not self.queue.live() and not self._under_way:
             for task in self.ids:
                 asked = {"consistency": "linearizable"}
@@ -214,6 +215,7 @@ class LegalWorld:
             "settle_ms": 20,
             "restart_ms": 60,
             "gap_max_ms": 5_000,
+            "queue_max": self.queue.depth_max,
         }
         return Evidence(self.history, self.faults, self.samples, exports, settings, ORIGIN_NS)
 

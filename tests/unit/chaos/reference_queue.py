@@ -99,7 +99,8 @@ class ReferenceQueue:
         if known is not None:
             same = known.asked == asked
             return ("ok", {"index": known.place >> POSITION_BITS}) if same else refused("CONFLICT")
-        if sum(one.state not in TERMINAL for one in self.tasks.values()) >= self.depth_max:
+        line = [one for one in self.tasks.values() if one.asked["queue"] == asked["queue"]]
+        if sum(one.state not in TERMINAL for one in line) >= self.depth_max:
             return refused("QUEUE_FULL")
         delay = asked["delay_ms"]
         state = "scheduled" if delay else "pending"

@@ -118,6 +118,37 @@ def test_nothing_is_missed_while_a_fault_is_under_way_or_just_over(how: str, fau
     assert not verdict("gaps", record, faults=[fault]).ok
 
 
+@pytest.mark.parametrize("kind", ["worker frozen", "vanishing clients", "clock jump leader"])
+def test_what_touches_no_node_and_no_clock_of_any_wait_is_no_excuse(kind: str) -> None:
+    faults = [Fault(19_000 * MS, MINUTE_MS * MS, kind, (1, 2, 3))]
+    record = work(claims="refused", submits="refused")
+    seen = samples(leaderless=range(30_000, 50_000))
+    found = verdict("liveness", record, samples=seen, faults=faults)
+    assert [text[:20] for text in found.violations] == [
+        "no claim was answere",
+        "no node leads a majo",
+    ]
+    assert not verdict("gaps", record, faults=faults).ok
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_told"),
+    [("vanishing clients", True), ("clock strobe", True), ("worker frozen", False)],
+)
+def test_a_stall_is_judged_unless_a_fault_makes_it_unknown_who_waits(
+    kind: str, is_told: bool
+) -> None:
+    record = Record(nodes=3)
+    record.submit("t1", 0, 10, 5)
+    asked: dict[str, Any] = {"session": 1, "queues": ["a"], "count": 1, "wait_ms": 20_000}
+    record.note("claim", "", (0, 20_000), {"grants": []}, who="w", **asked)
+    seen = samples()
+    for sample in seen:
+        sample.ready = 3 if sample.node == 1 else 0
+    fault = Fault(0, 40_000 * MS, kind, (1,))
+    assert verdict("liveness", record, samples=seen, faults=[fault]).ok is not is_told
+
+
 def test_a_bound_of_the_fault_does_not_excuse_what_comes_long_after() -> None:
     """A gap that began in a fault is the fault's as long as that is what it can be."""
     record = work(submits="refused")

@@ -153,6 +153,25 @@ def test_a_worker_that_registers_again_gives_its_leases_up() -> None:
     assert not verdict("lease_bound", record).ok
 
 
+@pytest.mark.parametrize(
+    ("outcome", "given_up", "excused"),
+    [
+        ("fail", -50_000, False),
+        ("fail", 200, False),
+        ("unknown", -50_000, False),
+        ("unknown", -20_000, True),
+        ("unknown", 200, True),
+    ],
+)
+def test_a_registration_that_nobody_knows_of_is_an_excuse_for_a_while(
+    outcome: Any, given_up: int, excused: bool
+) -> None:
+    record = second_grant(900)
+    span = (given_up - 100, given_up)
+    record.note("register", "", span, {"code": "UNAVAILABLE"}, who="w", outcome=outcome)
+    assert verdict("lease_bound", record).ok is excused
+
+
 def test_a_session_that_was_silent_ends_its_leases() -> None:
     record = second_grant(1_900, lease_ms=5_000)
     assert not verdict("lease_bound", record).ok

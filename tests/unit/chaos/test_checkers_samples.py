@@ -58,6 +58,47 @@ def test_over_a_restart_indexes_may_go_back() -> None:
         assert judged(before, after, faults=(Fault(90 * MS, 250 * MS, kind, (3, 1)),)) == []
 
 
+def test_nodes_that_tell_two_digests_of_one_index_are_told() -> None:
+    """The second one is filled again before the end, and then is like the others."""
+    one = sample(100, digest="aa", digest_index=40)
+    astray = sample(300, 2, digest="bb", digest_index=40)
+    healed = sample(900, 2, digest="cc", digest_index=60)
+    told = judged(one, astray, healed, sample(950, digest="cc", digest_index=60))
+    assert told == [
+        "states differ at entry 40: node 1 told digest aa at 0.100000 s, and node 2 bb at "
+        "0.300000 s"
+    ]
+    assert judged(one, sample(300, 2, digest="aa", digest_index=40), healed) == []
+    assert judged(one, sample(300, 2, digest="bb", digest_index=41)) == []
+    assert judged(sample(1), sample(2, 2, digest="bb")) == [], "a node that has no checkpoint yet"
+
+
+def test_a_node_that_comes_back_with_a_smaller_term_than_it_led_in_is_told() -> None:
+    led, gone = sample(100, role="leader", term=9), sample(200, up=False, term=0)
+    told = judged(led, gone, sample(300, role="leader", term=8))
+    assert told == [
+        "node 1 led in term 9 at 0.100000 s, and is leader in term 8 at 0.300000 s",
+    ]
+    kill = Fault(150 * MS, 250 * MS, "kill leader", (1,))
+    assert "is follower in term 8" in judged(led, sample(300, term=8), faults=(kill,))[0]
+    assert judged(led, gone, sample(300, role="leader", term=9)) == []
+    assert judged(led, gone, sample(300, term=0)) == [], "it has not read its disk yet"
+    assert judged(led, gone, sample(300, 2, term=8)) == []
+
+
+@pytest.mark.parametrize("kind", ["torn tail", "flip wal", "damaged witness", "replace member"])
+def test_a_node_that_was_damaged_or_replaced_may_have_forgotten_its_term(kind: str) -> None:
+    led, gone = sample(100, role="leader", term=9), sample(200, up=False, term=0)
+    back = sample(300, role="leader", term=8)
+    assert judged(led, gone, back, faults=(Fault(150 * MS, 250 * MS, kind, (3, 1)),)) == []
+    assert judged(led, gone, back, faults=(Fault(150 * MS, 250 * MS, kind, (3, 2)),)) != []
+    assert judged(led, gone, back, faults=(Fault(50 * MS, 90 * MS, kind, (1,)),)) != []
+    # From there on it is judged again.
+    later = sample(400, term=7)
+    damage = Fault(150 * MS, 250 * MS, kind, (1,))
+    assert len(judged(led, gone, back, gone, later, faults=(damage,))) == 1
+
+
 # -- delay
 
 

@@ -155,6 +155,53 @@ def test_a_gap_that_begins_with_the_next_fault_is_no_matter_of_the_one_before() 
     assert not verdict("gaps", record, faults=[follower, late]).ok
 
 
+def relapsing(*, until_ms: int = 12_000, **settings: Any) -> Record:
+    """Submits all the time, but for one that is called at 3.5 s and answered late."""
+    starts = range(0, 40_000, 100)
+    spans = [(at, at + 10, "ok") for at in starts if not 3_500 <= at < until_ms]
+    return submitting(*spans, (3_500, until_ms, "ok"), **settings)
+
+
+def test_a_gap_that_begins_in_the_recovery_of_a_fault_is_bounded_as_the_fault_is() -> None:
+    """A new leader leads from 0.5 s on; at 2 s the old one is started, and unseats it."""
+    bounds = {"kill leader": 5_000, "pause follower": 2_000}
+    kill = Fault(0, 2_000 * MS, "kill leader", (1,), "node 1")
+    following = Fault(13_000 * MS, 14_000 * MS, "pause follower", (2,))
+    record = relapsing(gap_max_ms=bounds)
+    [told] = verdict("gaps", record, faults=[kill, following]).violations
+    assert "8490 ms" in told or "8500 ms" in told
+    assert "at most 5000 ms are allowed for kill leader at 0.000000 s (node 1)" in told
+    assert verdict("gaps", relapsing(until_ms=8_000, gap_max_ms=bounds), faults=[kill]).ok
+
+
+def test_a_gap_that_goes_on_into_the_next_fault_is_that_one_s_from_there_on() -> None:
+    bounds = {"pause follower": 2_000, "pause all": 12_000, "worker frozen": 12_000}
+    record = relapsing(gap_max_ms=bounds)
+    before = Fault(1_000 * MS, 3_000 * MS, "pause follower", (1,))
+    assert verdict(
+        "gaps", record, faults=[before, Fault(3_600 * MS, 11_000 * MS, "pause all", (1, 2, 3))]
+    ).ok
+    late = Fault(6_000 * MS, 11_000 * MS, "pause all", (1, 2, 3))
+    [told] = verdict("gaps", record, faults=[before, late]).violations
+    assert "acknowledged for 2500 ms, from 3.500000 s to 6.000000 s" in told
+    # What touches no node is no reason for the rest of it.
+    frozen = Fault(3_600 * MS, 11_000 * MS, "worker frozen")
+    found = verdict("gaps", record, faults=[before, frozen])
+    assert "for pause follower at 1.000000 s" in found.violations[0]
+
+
+def test_how_long_a_recovery_lasts_depends_on_whether_nodes_are_started() -> None:
+    for kind, to_ms, is_told in (
+        ("pause leader", -1_400, True),
+        ("pause leader", -1_600, False),
+        ("kill leader", -11_400, True),
+        ("kill leader", -11_600, False),
+    ):
+        record = relapsing(gap_max_ms={kind: 5_000}, silent_max_ms=90_000)
+        fault = Fault((to_ms - 100) * MS, to_ms * MS, kind, (1,))
+        assert verdict("gaps", record, faults=[fault]).ok is not is_told, (kind, to_ms)
+
+
 def test_of_many_faults_all_but_one_in_a_hundred_keep_a_bound_of_their_own() -> None:
     """Each fault is 10 s long; the first `slow` of them cost 800 ms, the others nothing."""
 

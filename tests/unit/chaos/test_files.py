@@ -20,6 +20,7 @@ GOOD = '{"n":1,"who":"c","op":"get","task":"","args":{},"at":5,"to":6,"out":"ok"
 
 def run_folder(path: Path, record: Record) -> Path:
     run = {"nodes": [1, 2], "began_ns": 0, "settings": record.settings, "version": 1}
+    run["ended_ns"] = 1
     (path / "run.json").write_text(json.dumps(run))
     lines = "".join(to_line(operation) for operation in record.operations)
     (path / "history.jsonl").write_text(lines)
@@ -112,6 +113,27 @@ def test_a_kept_run_is_judged_again(tmp_path: Path, capsys: pytest.CaptureFixtur
     record.complete("t1", 70, 80, held + 1)
     assert main([str(run_folder(tmp_path, record))]) == 1
     assert "task t1 ended 2 times" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"troubles": ["node 2 ended by itself"]}, "trouble: node 2 ended by itself"),
+        ({"ended_ns": None}, "trouble: the run did not come to its end"),
+    ],
+)
+def test_a_kept_run_that_went_wrong_is_not_called_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], told: str
+) -> None:
+    record = Record()
+    life(record)
+    folder = run_folder(tmp_path, record)
+    assert main([str(folder)]) == 0
+    run = json.loads((folder / "run.json").read_bytes())
+    (folder / "run.json").write_text(json.dumps(run | changes))
+    assert main([str(folder)]) == 1
+    assert told in capsys.readouterr().out
+    assert main([str(folder), "--only", "once"]) == 1
 
 
 def test_one_checker_alone_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from chaos.check import judge
-from chaos.evidence import Evidence
+from chaos.evidence import Evidence, Sample
 from chaos.history import Operation
 from tests.unit.chaos.legal import LegalWorld
 
@@ -213,6 +213,55 @@ def go_back(evidence: Evidence, rng: Random) -> bool:
     return not any(fault.to is None or fault.to > mine[-2].at for fault in evidence.faults)
 
 
+def go_astray(evidence: Evidence, rng: Random) -> bool:
+    """A node has another state for a while, and is filled again."""
+    told = [one.digest_index for one in evidence.samples if one.node != 2 and one.digest_index]
+    mine = [one for one in evidence.samples if one.node == 2 and one.digest_index in told]
+    if not mine:
+        return False
+    rng.choice(mine).digest = "e"
+    return True
+
+
+def forget_the_term(evidence: Evidence, rng: Random) -> bool:
+    """The leader is started again, and its vote was not on disk."""
+    led = [one for one in evidence.samples if one.role == "leader" and one.term > 1]
+    if not led:
+        return False
+    again = replace(led[-1], at=led[-1].at + 2, role="follower", term=led[-1].term - 1)
+    evidence.samples += [Sample(led[-1].at + 1, led[-1].node, up=False), again]
+    evidence.samples.sort(key=lambda one: one.at)
+    return True
+
+
+def forget_a_session(evidence: Evidence, rng: Random) -> bool:
+    """A session is none a moment after a heartbeat for it was answered; its worker goes on."""
+    left = {one.arguments["session"] for one in evidence.history if one.kind == "deregister"}
+    opened = [one for one in evidence.history if one.kind == "register"]
+    beats = [
+        one
+        for one in evidence.history
+        if one.kind == "heartbeat" and one.outcome == "ok" and one.arguments["session"] not in left
+    ]
+    beats = [one for one in beats if sum(each.who == one.who for each in opened) == 1]
+    if not beats:
+        return False
+    beat = rng.choice(beats)
+    told = _copy(beat, at=(beat.to or 0) + 1_000)
+    told.outcome, told.value = "fail", {"code": "UNKNOWN_SESSION"}
+    return _add(evidence, told)
+
+
+def refuse_for_no_reason(evidence: Evidence, rng: Random) -> bool:
+    """A new task is told that a disk is full."""
+    submits = [one for one in evidence.history if one.kind == "submit"]
+    if not submits:
+        return False
+    refused = _copy(rng.choice(submits), at=evidence.history[-1].at + 1_000)
+    refused.task, refused.outcome, refused.value = "f" * 32, "fail", {"code": "DISK_FULL"}
+    return _add(evidence, refused)
+
+
 def grant_at_once(evidence: Evidence, rng: Random) -> bool:
     """A delay of minutes is not kept."""
     for story in evidence.stories.values():
@@ -282,6 +331,10 @@ def _add(evidence: Evidence, operation: Operation) -> bool:
         (cut_a_list, {"stale"}),
         (lead_twice, {"samples"}),
         (go_back, {"samples"}),
+        (go_astray, {"samples"}),
+        (forget_the_term, {"samples"}),
+        (forget_a_session, {"lease_bound"}),
+        (refuse_for_no_reason, {"refusals"}),
         (grant_at_once, {"delay"}),
         (tell_the_past, {"durable"}),
         (compare_nothing, {"agreement"}),

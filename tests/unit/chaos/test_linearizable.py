@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chaos.checkers import CHECKERS, linearizable
 from chaos.evidence import Evidence
+from chaos.history import Outcome
 from chaos.verdict import Verdict
 from tests.unit.chaos.recorded import Record, token
 
@@ -61,6 +64,38 @@ def test_progress_is_not_refused_while_its_lease_lives() -> None:
     record.refuse("progress", "t1", (40, 50), "LEASE_LOST", token=held, permille=17)
     record.complete("t1", 60, 70, held)
     assert not verdict("linearizable", record).ok
+
+
+def lost_by_a_ghost(at: float, to: float | None, outcome: Outcome) -> Verdict:
+    """A task of minute 1 is granted as attempt 2, with one lost; one claim before went wrong."""
+    record = Record()
+    record.submit("t1", 60_000, 60_010, 5)
+    record.claim("t1", (63_020, 63_030), 9, place=token(5), attempt=2)
+    record.get("t1", (63_040, 63_045), "in_progress", attempt=2, lost=1)
+    value: dict[str, Any] = {"code": "UNAVAILABLE"} if outcome == "fail" else {"grants": []}
+    record.note("claim", "", (at, to), value, outcome=outcome, queues=["a"], session=2)
+    return verdict("linearizable", record)
+
+
+@pytest.mark.parametrize(
+    ("span", "outcome", "is_explained"),
+    [
+        ((0, 10), "fail", False),
+        ((58_000, 59_999), "fail", False),
+        ((58_000, 60_005), "fail", True),
+        ((0, 40_000), "ok", False),
+        ((58_000, 62_000), "ok", True),
+        ((0, 10), "unknown", False),
+        ((0, 29_000), "unknown", False),
+        ((0, 31_000), "unknown", True),
+        ((0, None), "unknown", True),
+        ((64_000, None), "unknown", False),
+    ],
+)
+def test_a_claim_of_long_ago_explains_nothing(
+    span: tuple[float, float | None], outcome: Outcome, is_explained: bool
+) -> None:
+    assert lost_by_a_ghost(*span, outcome).ok is is_explained
 
 
 def test_a_search_that_takes_too_long_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
