@@ -280,10 +280,11 @@ def possible(wanted: Equipment) -> Equipment:
 
 
 async def _until_told(options: Options) -> Report:
-    """Play; SIGTERM ends it in order, as ctrl-C does."""
+    """Play; SIGTERM, or the end of its terminal, ends it in order, as ctrl-C does."""
     playing = asyncio.current_task()
     assert playing is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     return await play(options)
 
 

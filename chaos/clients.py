@@ -1,7 +1,7 @@
 """The client processes of a run: one of producers, readers and workers, and more of workers.
 
-The latter are there to be stopped and killed; the first is never touched, so that the work
-of a run comes to its end.
+The latter are there to be stopped where they stand; the first is never touched, so that the work
+of a run comes to its end. None is ever ended but by the harness.
 """
 
 from __future__ import annotations
@@ -115,12 +115,14 @@ class Clients:
         ]
 
     def trouble(self) -> str:
-        """Say how the main process ended if it did although nobody told it to; "" if not."""
-        main = self._children[MAIN]
-        if main.running:
-            return ""
-        tail = "\n".join(main.output().splitlines()[-20:])
-        return f"the client process {MAIN} ended by itself ({main.log_path}):\n{tail}"
+        """Say which process has ended although nobody told it to, and how; "" if none has."""
+        for name, child in self._children.items():
+            if not child.running:
+                tail = "\n".join(child.output().splitlines()[-20:])
+                code = child.wait(timeout_s=1)
+                how = f"by itself with exit code {code} ({child.log_path}):\n{tail}"
+                return f"the client process {name} ended {how}"
+        return ""
 
     async def finish(self) -> tuple[Mapping[str, Any], list[str]]:
         """Have all work done and every task read.
@@ -149,8 +151,7 @@ class Clients:
             child.kill()
             troubles.append(f"the client process {name} did not end within {timeout_s:.0f} s")
             return
-        # A fault may have killed one of the others.
-        if code != 0 and (name == MAIN or code != -signal.SIGKILL):
+        if code != 0:
             tail = "\n".join(child.output().splitlines()[-20:])
             troubles.append(f"the client process {name} ended with exit code {code}:\n{tail}")
 

@@ -47,6 +47,8 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 _POLL_S: Final = 0.05
 _TAIL_LINES: Final = 12
+_FAREWELL_S: Final = 5.0
+"""A node that was removed ends by itself within this; one that never heard of it is asked to."""
 
 Found = TypeVar("Found")
 
@@ -145,11 +147,15 @@ class ChaosCluster:
         place = self.directory / f"node-{node_id}"
         place.mkdir(exist_ok=True)
         disk = Disk(place / "disk", mib=self.equipment.disk_mib)
-        if self.equipment.power:
-            disk.power = Power(disk.root, place / "power", library=build(DISK, self._shims))
         clock = None
-        if self.equipment.clock:
-            clock = WallClock(place / "clock", build(CLOCK, self._shims))
+        try:
+            if self.equipment.power:
+                disk.power = Power(disk.root, place / "power", library=build(DISK, self._shims))
+            if self.equipment.clock:
+                clock = WallClock(place / "clock", build(CLOCK, self._shims))
+        except Exception:
+            disk.close()
+            raise
         ports = self.layout.ports[node_id]
         settings = {**self.settings, **self.network.settings(node_id)}
         return ChaosNode(
@@ -204,11 +210,17 @@ class ChaosCluster:
     async def wait_ready(self, *, timeout_s: float = 60) -> ChaosNode:
         """Wait until all nodes run and are ready, under one leader; return it.
 
+        One that has ended since a fault had damaged its files is started, as whoever looks
+        after it would do.
+
         Raises:
             ClusterError: They are not by then.
         """
 
         async def agreed() -> ChaosNode | None:
+            for node in self.nodes.values():
+                if node.ended_of_damage():
+                    node.start()
             ready = await asyncio.gather(*(node.is_ready() for node in self.nodes.values()))
             return await self.leader() if all(ready) else None
 
@@ -241,12 +253,9 @@ class ChaosCluster:
         return "\n".join(parts)
 
     def surprises(self) -> list[str]:
-        """Say which nodes have ended although nobody ended them."""
-        return [
-            f"node {node.node_id} ended by itself with exit code {node.exit_code()}"
-            for node in self.nodes.values()
-            if not node.running and not node.down
-        ]
+        """Say, each once, which nodes have ended although nobody ended them, or not as asked."""
+        nodes = [*self._gone, *self.nodes.values()]
+        return [text for node in nodes for text in node.remarks()]
 
     # -------------------------------------------------------------------------- acting
 
@@ -254,14 +263,21 @@ class ChaosCluster:
         """Start everything and wait until it is ready; return the leader.
 
         Raises:
-            ClusterError: It is not ready by then.
+            ClusterError: It is not ready by then, or has not loaded what faults need.
             ProxyError: A port is in use.
         """
         await self.network.start()
         for node in self.nodes.values():
             node.pages.token = self.network.access.token
             node.start()
-        return await self.wait_ready(timeout_s=timeout_s)
+        leader = await self.wait_ready(timeout_s=timeout_s)
+        for node in self.nodes.values():
+            if missing := node.missing_libraries():
+                raise ClusterError(
+                    f"node {node.node_id} runs without {', '.join(missing)}, so faults would do "
+                    "nothing to it: the command that starts it has to pass LD_PRELOAD on"
+                )
+        return leader
 
     async def join(self, leaver: int) -> ChaosNode:
         """Start a node that waits to be added, in the place of one that has been removed."""
@@ -277,10 +293,10 @@ class ChaosCluster:
     async def forget(self, node: ChaosNode) -> None:
         """End a node that has been removed, for good; its log stays."""
         node.thaw()
-        await node.leave("it was removed")
+        await node.leave("it was removed", patience_s=_FAREWELL_S)
         del self.nodes[node.node_id]
         self._gone.append(node)
-        node.disk.close()
+        await asyncio.to_thread(node.disk.close)
 
     def mend_spots(self) -> None:
         """Flip every bit back that no node has stumbled over; before data are lost elsewhere."""
@@ -304,8 +320,8 @@ class ChaosCluster:
         for worker in self.workers.values():
             worker.signal(signal.SIGCONT)
 
-    async def close(self) -> None:
-        """End every process and unmount every disk."""
+    async def close(self) -> list[str]:
+        """End every process and unmount every disk; return what nodes did that they must not."""
         for worker in self.workers.values():
             worker.signal(signal.SIGCONT)
         nodes = list(self.nodes.values())
@@ -318,6 +334,7 @@ class ChaosCluster:
             await self.network.close()
         self._leave_disks()
         shutil.rmtree(self._shims, ignore_errors=True)
+        return self.surprises()
 
     def _leave_disks(self) -> None:
         for node in self.nodes.values():

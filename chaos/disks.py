@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ MIB: Final = 1 << 20
 _LABEL: Final = "tq-chaos-"
 _FILLER: Final = "somebody-elses"
 _MOUNT_S: Final = 20
+KEPT: Final = "kept"
+"""Beside a file system in memory: what was in it when it was unmounted."""
 
 
 class MountError(Exception):
@@ -62,9 +65,17 @@ class Disk:
         (self.root / _FILLER).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Unmount; the node is dead."""
-        if self.mib:
-            unmount(self.root)
+        """Unmount; the node is dead. Its data stay, as those on any other disk do."""
+        if not self.mib:
+            return
+        if self.data.is_dir():
+            # What cannot be read is not worth a mount that stays.
+            with contextlib.suppress(OSError, shutil.Error):
+                kept = self.root.parent / KEPT / self.data.name
+                ballast = shutil.ignore_patterns("ballast*")
+                shutil.copytree(self.data, kept, ignore=ballast, dirs_exist_ok=True)
+        unmount(self.root)
+        self.mib = 0
 
 
 def mount(path: Path, mib: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from deploy.local.processes import ChildProcess
 LOOPBACK: Final = "127.0.0.1"
 _PENDING: Final = b"\ntq_tasks_pending "
 STOP_S: Final = 40.0
+BY_ITSELF: Final = "it ended by itself"
+_LAST_BYTES: Final = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,11 @@ class ChaosNode(ChildProcess):
         place: Makes what is entered to start a process or open a socket where the node is.
 
     Attributes:
-        down: Why it is not running: the harness has ended it, and will start it again.
+        down: Why it is not running: the harness has ended it, and will start it again; or
+            `BY_ITSELF`.
         frozen: It was sent SIGSTOP.
+        damaged: The fault that has damaged its files; "" if none did. It may find that out long
+            afterwards, and end.
     """
 
     def __init__(
@@ -104,8 +110,11 @@ class ChaosNode(ChildProcess):
         self.clock = clock
         self.down = ""
         self.frozen = False
+        self.damaged = ""
         self.pages = Pages(ports.http, place=place)
         self._place = place
+        self._libraries = preloaded
+        self._remarks: list[str] = []
 
     @property
     def address(self) -> str:
@@ -133,6 +142,7 @@ class ChaosNode(ChildProcess):
 
     def start(self) -> None:
         """Start it; from the main thread alone, as the kernel ends it with that thread."""
+        self._look()
         self.down = ""
         self.frozen = False
         with self._place():
@@ -140,6 +150,7 @@ class ChaosNode(ChildProcess):
 
     def strike(self, why: str) -> None:
         """Send SIGKILL and do not wait: others may be meant to die at the same moment."""
+        self._look()
         self.down = why
         self.signal(signal.SIGKILL)
 
@@ -148,15 +159,28 @@ class ChaosNode(ChildProcess):
         self.kill()
         self.pages.close()
 
-    async def leave(self, why: str) -> int:
-        """Ask it to stop, and wait; return the exit code."""
+    async def leave(self, why: str, *, patience_s: float = 0) -> int:
+        """Ask it to stop, and wait; return the exit code.
+
+        Args:
+            why: It has to.
+            patience_s: It is to end by itself, and is not asked before.
+        """
+        self._look()
+        judged = self.running or patience_s > 0
         self.down = why
+        if patience_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.wait, timeout_s=patience_s)
         code = await asyncio.to_thread(self.stop, timeout_s=STOP_S)
         self.pages.close()
+        if judged and code != 0:
+            self._remark(f"was to end in good order ({why}) and ended with exit code {code}")
         return code
 
     def freeze(self) -> None:
         """Stop it where it stands."""
+        self._look()
         self.frozen = True
         self.signal(signal.SIGSTOP)
 
@@ -168,3 +192,36 @@ class ChaosNode(ChildProcess):
     def exit_code(self) -> int | None:
         """Return how it ended, if it has; negative: the signal."""
         return None if self.running else self.wait(timeout_s=1)
+
+    def remarks(self) -> list[str]:
+        """Return what it did that it must not, each once; how it ended, above all."""
+        self._look()
+        told, self._remarks = self._remarks, []
+        return told
+
+    def ended_of_damage(self) -> bool:
+        """Tell whether it has ended by itself since a fault had damaged its files, and said so."""
+        if self.running or self.down not in {"", BY_ITSELF} or not self.damaged:
+            return False
+        last = self.output()[-_LAST_BYTES:].rstrip().rpartition("\n")[2]
+        return "node_failed" in last and "is damaged" in last
+
+    def missing_libraries(self) -> list[str]:
+        """Return the libraries that its faults need and its process has not loaded."""
+        maps = Path(f"/proc/{self.pid}/maps")
+        try:
+            loaded = maps.read_text()
+        except OSError:
+            return self._libraries  # it has ended
+        return [one for one in self._libraries if str(Path(one).resolve()) not in loaded]
+
+    def _look(self) -> None:
+        """Note that it has ended, if nobody ended it: whoever hits it next would hide that."""
+        if self._process is None or self.running or self.down:
+            return
+        if not self.ended_of_damage():
+            self._remark(f"ended by itself with exit code {self.exit_code()}")
+        self.down = BY_ITSELF
+
+    def _remark(self, text: str) -> None:
+        self._remarks.append(f"node {self.node_id} {text}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -20,6 +22,7 @@ _START_S: Final = 60.0
 """A busy machine takes its time to start a Python."""
 _ANSWER_S: Final = 20.0
 _LINE_MAX_BYTES: Final = 1 << 20
+_PLACE: Final = "tq-chaos-"
 
 
 class ProxyError(Exception):
@@ -39,7 +42,8 @@ class Proxies:
 
     def __init__(self, directory: Path, *, seed: int = 0) -> None:
         # The path of a unix socket has little room; a run's directory may be deep.
-        self._place = Path(tempfile.mkdtemp(prefix="tq-chaos-"))
+        name = f"{_PLACE}{os.getpid()}-{secrets.token_hex(6)}"
+        self._place = Path(tempfile.gettempdir(), name)
         self._socket = self._place / "proxy"
         self.process = ChildProcess(
             [sys.executable, "-m", self.module, f"--socket={self._socket}", f"--seed={seed}"],
@@ -58,6 +62,8 @@ class Proxies:
         Raises:
             ProxyError: A port is in use, or the process did not come up.
         """
+        sweep_places()
+        self._place.mkdir(mode=0o700)
         self.process.start()
         try:
             async with asyncio.timeout(_START_S):
@@ -138,3 +144,14 @@ class Proxies:
         if not answer.get("ok"):
             raise ProxyError(f"the proxy refused {command['do']!r}: {answer.get('error')}")
         return answer
+
+
+def sweep_places() -> list[Path]:
+    """Remove the folders of sockets that harnesses which were killed have left; return them."""
+    swept = []
+    for place in Path(tempfile.gettempdir()).glob(f"{_PLACE}*-*"):
+        owner = place.name.removeprefix(_PLACE).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(place, ignore_errors=True)
+            swept.append(place)
+    return swept

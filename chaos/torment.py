@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from chaos.cluster import ChaosCluster
-from chaos.faults import FAULTS, Fault, FaultError, Record
+from chaos.faults import FAULTS, Fault, FaultError, MissedError, Record
+from chaos.logs import damages
 from chaos.scenarios import Scenario
 
+MISSED_MAX: Final = 3
+"""A kind that has hit nothing so often is not tried again."""
 RECOVERY_S: Final = 60.0
 """After a fault is taken back all nodes are ready within this, or the run has failed."""
 
@@ -25,12 +28,14 @@ class Course:
 
     Attributes:
         faults: How many of each kind were done.
+        missed: How many of each kind hit nothing.
         skipped: Kinds that were not, and why.
         surprises: What nodes did that they must not, for people.
         recovery_s: How long after it was taken back all nodes were ready, by kind.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
@@ -65,11 +70,14 @@ async def torment(
         why = fault.refuses(cluster)
         if not why and fault.most and course.faults[kind] >= fault.most:
             why = f"{fault.most} times are enough for one run"
+        if course.missed[kind] >= MISSED_MAX:
+            why = f"it hit nothing {MISSED_MAX} times"
         if why:
             course.skipped[kind] = why
             if len(course.skipped) == len(scenario.kinds):
                 break
             continue
+        await _whole(cluster, kind, course)
         log = _Log(faults_log, scenario.name)
         hold_s = rng.uniform(*(scenario.hold_s or fault.hold_s))
         await _inflict(cluster, fault, rng, hold_s=hold_s, log=log, stop=stop, course=course)
@@ -102,26 +110,46 @@ async def _inflict(
 ) -> None:
     """Do one fault, take it back, and wait until all is well."""
     records: list[Record] = []
+    missed = False
     try:
         try:
             records = await fault.begin(cluster, rng)
+            _remember_damage(cluster, records)
             await _told(stop, hold_s)
         except FaultError as error:
+            missed = isinstance(error, MissedError)
             course.surprises.append(f"{fault.kind}: {error}")
         finally:
-            records = records or fault.records
+            # Of what has hit nobody there is nothing to say.
+            records = [] if missed else records or fault.records
             await asyncio.shield(fault.heal())
             for record in records:
                 record.to = time.monotonic_ns()
     finally:
         log.write(records)
-    course.faults[fault.kind] += 1
+    (course.missed if missed else course.faults)[fault.kind] += 1
     course.surprises += [f"{fault.kind}: {text}" for text in cluster.surprises()]
     await cluster.heal_all()
     began_s = time.monotonic()
     await cluster.wait_ready(timeout_s=RECOVERY_S)
     await _roomy(cluster)
     course.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - began_s)
+
+
+async def _whole(cluster: ChaosCluster, kind: str, course: Course) -> None:
+    """Look at the nodes before they are hit, which would hide that one has ended by itself."""
+    course.surprises += [f"before {kind}: {text}" for text in cluster.surprises()]
+    if not all(node.running for node in cluster.nodes.values()):
+        await cluster.heal_all()
+        await cluster.wait_ready(timeout_s=RECOVERY_S)
+
+
+def _remember_damage(cluster: ChaosCluster, records: list[Record]) -> None:
+    """Note whose files a fault has damaged: these may find out at any later time."""
+    for record in records:
+        if damages(record.kind):
+            for node_id in record.nodes:
+                cluster.nodes[node_id].damaged = record.kind
 
 
 async def _roomy(cluster: ChaosCluster) -> None:

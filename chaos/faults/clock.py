@@ -24,7 +24,7 @@ class WrongClock(Harassment):
     needs: ClassVar[frozenset[Need]] = frozenset({"clock"})
 
     def __init__(self, kind: str, who: Who) -> None:
-        super().__init__(kind, gap_max_ms=6_000)
+        super().__init__(kind, gap_max_ms=2_000)
         self._who = who
         self._victims: list[ChaosNode] = []
 

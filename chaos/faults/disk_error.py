@@ -8,7 +8,7 @@ import time
 from typing import ClassVar, Final
 
 from chaos.cluster import ChaosCluster
-from chaos.faults.fault import Fault, FaultError, Need, Record
+from chaos.faults.fault import Fault, FaultError, MissedError, Need, Record
 from chaos.faults.victims import Who, choose
 from chaos.nodes import ChaosNode
 
@@ -32,7 +32,12 @@ class FsyncError(Fault):
         self._victims: list[ChaosNode] = []
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
-        """Let the next one fail, and wait for the node's end."""
+        """Let the next one fail, and wait for the node's end.
+
+        Raises:
+            FaultError: It goes on after it.
+            MissedError: There was no fsync that could fail.
+        """
         self._victims = await choose(cluster, self._who, rng)
         records = self.note(self._victims)
         said = []
@@ -54,7 +59,12 @@ class FsyncError(Fault):
 
 
 async def _die(node: ChaosNode) -> str:
-    """Order the error, and return how the node ended."""
+    """Order the error, and return how the node ended.
+
+    Raises:
+        FaultError: It has not.
+        MissedError: Nothing has met the error.
+    """
     power = node.disk.power
     assert power is not None, "refused otherwise"
     power.order("once")
@@ -68,7 +78,7 @@ async def _die(node: ChaosNode) -> str:
         took_ms = (time.monotonic() - (hit_s or began_s)) * 1000
         return f"ended with {node.exit_code()} within {took_ms:.0f} ms"
     if hit_s is None:
-        return f"no fsync within {_EXIT_S:g} s"
+        raise MissedError(f"node {node.node_id} asked for no fsync within {_EXIT_S:g} s")
     raise FaultError(f"node {node.node_id} goes on {_EXIT_S:g} s after a failed fsync")
 
 
@@ -89,7 +99,7 @@ class SlowFsync(Fault):
         milliseconds: int,
         who: Who = "leader",
         *,
-        hold_s: tuple[float, float] = (4.0, 8.0),
+        hold_s: tuple[float, float] = (6.0, 10.0),
         gap_max_ms: float | None = None,
     ) -> None:
         kind = f"fsync takes {milliseconds} ms" if milliseconds else "fsync hangs"

@@ -22,6 +22,10 @@ class FaultError(Exception):
     """A node did what it must not do after a fault; the text says what."""
 
 
+class MissedError(FaultError):
+    """Nothing was done: what was to be hit was not there; the text says what."""
+
+
 @dataclass(slots=True)
 class Record:
     """A line of `faults.jsonl`.
@@ -81,6 +85,7 @@ class Fault(ABC):
 
         Raises:
             FaultError: A node did what it must not.
+            MissedError: Nothing was done.
             ClusterError: The cluster is not in a state to do it to.
         """
 

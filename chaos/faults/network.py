@@ -41,7 +41,7 @@ class SlowNetwork(BadNetwork):
     """
 
     def __init__(self, low_ms: int = 50, high_ms: int = 150) -> None:
-        super().__init__("slow network", gap_max_ms=6_000)
+        super().__init__("slow network", gap_max_ms=3_000)
         self._policy = Policy("delay", low_ms, high_ms)
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
@@ -76,7 +76,7 @@ class Flapping(BadNetwork):
     """Links between nodes come and go, one at a time or several."""
 
     def __init__(self) -> None:
-        super().__init__("flapping links", gap_max_ms=12_000)
+        super().__init__("flapping links", hold_s=(6.0, 10.0), gap_max_ms=5_000)
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
         """Cut and heal until told to stop."""
@@ -103,7 +103,8 @@ class Resets(BadNetwork):
     needs: ClassVar[frozenset[Need]] = frozenset({"proxy"})
 
     def __init__(self, *, half: bool = False) -> None:
-        super().__init__("half-open connections" if half else "resets", gap_max_ms=10_000)
+        kind = "half-open connections" if half else "resets"
+        super().__init__(kind, hold_s=(6.0, 10.0), gap_max_ms=5_000)
         self._half = half
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:

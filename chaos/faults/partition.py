@@ -38,9 +38,10 @@ def cut(shape: Shape, leader: int, others: Sequence[int], rng: random.Random) ->
     Args:
         shape: `node` cuts one off from its peers, `leader` the leader; `halves` a minority with
             the leader; `bridge` leaves two groups that meet in one node; with `ring` each node
-            sees a majority, and no two the same; a `deaf` leader hears none of its peers, a
-            `mute` one is heard by none; `one way` cuts one direction between the leader and
-            one follower; `clients` cuts the leader from clients alone.
+            sees a majority, and no two the same; of three nodes both cut one link of the
+            leader, since nothing flows between its followers; a `deaf` leader hears none of
+            its peers, a `mute` one is heard by none; `one way` cuts one direction between the
+            leader and one follower; `clients` cuts the leader from clients alone.
         leader: Who leads.
         others: The rest, in any order.
         rng: Draws what the shape leaves open.
@@ -59,11 +60,11 @@ def cut(shape: Shape, leader: int, others: Sequence[int], rng: random.Random) ->
             many = [node for node in rest if node not in few]
             return Cut(between(few, many), few, f"{few} from {many}; {leader} leads")
         case "bridge":
-            middle, *arms = rng.sample(everybody, len(everybody))
+            middle, arms = _bridge(leader, rest, rng)
             left, right = arms[: len(arms) // 2], arms[len(arms) // 2 :]
             return Cut(between(left, right), arms, f"{left} - {middle} - {right}; {leader} leads")
         case "ring":
-            ways = _ring(rng.sample(everybody, len(everybody)))
+            ways = _ring([leader, *rng.sample(rest, len(rest))])
             hit = sorted({node for way in ways for node in way})
             lost = sorted({tuple(sorted(way)) for way in ways})
             return Cut(ways, hit, f"no link between {lost}; {leader} leads")
@@ -79,8 +80,15 @@ def cut(shape: Shape, leader: int, others: Sequence[int], rng: random.Random) ->
             return Cut(ways, [leader], f"leader {leader} from its clients alone")
 
 
+def _bridge(leader: int, others: Sequence[int], rng: random.Random) -> tuple[int, list[int]]:
+    """Return the node in the middle and the rest; of three, the leader is not in the middle."""
+    middle = rng.choice([leader, *others] if len(others) > 2 else others)
+    arms = [node for node in (leader, *others) if node != middle]
+    return middle, rng.sample(arms, len(arms))
+
+
 def _ring(nodes: Sequence[int]) -> list[Direction]:
-    """Return what to cut so that each node keeps its two neighbours; of three, one link."""
+    """Return what to cut so that each node keeps its two neighbours; of three, the first link."""
     if len(nodes) <= 3:
         return both(nodes[0], nodes[1])
     size = len(nodes)

@@ -12,7 +12,7 @@ class Pause(NodeFault):
     """Nodes stand still, and go on."""
 
     verb = "pause"
-    lasts_s = (0.2, 6.0)
+    lasts_s = (0.2, 8.0)
 
     async def _hit(self, nodes: Sequence[ChaosNode]) -> str:
         for node in nodes:

@@ -7,7 +7,7 @@ import signal
 from typing import ClassVar
 
 from chaos.cluster import ChaosCluster
-from chaos.faults.fault import Fault, Need, Record
+from chaos.faults.fault import Fault, MissedError, Need, Record
 from deploy.local.processes import ChildProcess
 
 
@@ -26,8 +26,14 @@ class FreezeWorker(Fault):
         self._victim: ChildProcess | None = None
 
     async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
-        """Stop it where it stands."""
+        """Stop it where it stands.
+
+        Raises:
+            MissedError: It has ended.
+        """
         name = rng.choice(sorted(cluster.workers))
+        if not cluster.workers[name].running:
+            raise MissedError(f"worker {name} has ended, so there is nothing to stop")
         self._victim = cluster.workers[name]
         records = self.note([], f"worker {name}")
         self._victim.signal(signal.SIGSTOP)

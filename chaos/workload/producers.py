@@ -25,15 +25,20 @@ class Producer(Caller):
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._failed: BaseException | None = None
         self._batches = 0
         self._stop = asyncio.Event()
 
     async def run(self, *, tasks_per_s: float, stop: asyncio.Event) -> None:
-        """Submit at an even pace until told to stop; then wait for what is under way."""
+        """Submit at an even pace until told to stop; then wait for what is under way.
+
+        Raises:
+            TqError: A call got what no cluster may answer; no more are made.
+        """
         loop = asyncio.get_running_loop()
         self._stop = stop
         due_s = loop.time()
-        while not stop.is_set():
+        while not stop.is_set() and self._failed is None:
             tasks = self._next()
             due_s = max(due_s + tasks / tasks_per_s, loop.time() - 1.0)
             pause_s = due_s - loop.time()
@@ -45,9 +50,11 @@ class Producer(Caller):
         await self.rest()
 
     async def rest(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way, and raise what any of it has raised."""
         while self._under_way:
-            await asyncio.gather(*self._under_way)
+            await asyncio.wait(self._under_way)
+        if self._failed is not None:
+            raise self._failed
 
     def _next(self) -> int:
         """Begin something; return how many tasks it counts for."""
@@ -62,7 +69,13 @@ class Producer(Caller):
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Keep what a piece of work has raised: nobody else waits for it."""
+        self._under_way.discard(task)
+        if not task.cancelled():
+            self._failed = self._failed or task.exception()
 
     async def _life(self, spec: Spec) -> None:
         """Submit a task, and perhaps again, and perhaps cancel it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.cluster import ChaosCluster, Equipment
+from chaos.cluster import ChaosCluster, ClusterError, Equipment
 from chaos.disks import MountError
 from chaos.faults import FAULTS
 from chaos.proxies import ProxyError
@@ -113,6 +113,17 @@ async def test_faults_of_all_families_are_done_and_taken_back_and_no_task_is_los
     assert {1, 2, 3} == {one["node"] for one in told}
     assert {True, False} == {one["up"] for one in told}
     assert any(one["role"] == "leader" and one["ready"] > 0 for one in told)
+
+
+@needs_compiler
+async def test_nodes_that_do_not_load_what_faults_need_are_refused(tmp_path: Path) -> None:
+    launcher = ["env", "-u", "LD_PRELOAD", sys.executable, "-m", "node"]
+    wanted = Equipment(power=True)
+    async with ChaosCluster(
+        tmp_path, size=1, equipment=wanted, ports=free_ports, launcher=launcher
+    ) as cluster:
+        with pytest.raises(ClusterError, match=r"runs without .*disk_synced\.so"):
+            await cluster.start()
 
 
 @needs_compiler

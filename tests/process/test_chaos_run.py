@@ -71,7 +71,7 @@ def test_a_short_run_keeps_every_promise_and_leaves_its_record(tmp_path: Path) -
     assert counts["stale"]["lists"] > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_harness_that_is_ended_early_leaves_no_process_and_a_record_that_can_be_read(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_harness_that_is_ended_early_leaves_no_process_and_a_record_that_can_b
             code = playing.wait(60)
         finally:
             playing.kill()
-    assert code == (3 if number == signal.SIGTERM else -number)
+    assert code == (-number if number == signal.SIGKILL else 3)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
     run = run_of(tmp_path)

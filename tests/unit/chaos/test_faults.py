@@ -10,7 +10,7 @@ import pytest
 
 from chaos.cluster import ChaosCluster
 from chaos.disks import MIB
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, MissedError, disk_error
 from chaos.scenarios import SCENARIOS, gap_bounds, tail_bounds
 
 
@@ -93,6 +93,40 @@ async def test_a_node_that_somebody_started_already_is_not_started_again() -> No
     nodes[2].running = True
     await fault.heal()
     assert sorted(one for one in story if one.startswith("start")) == ["start 1", "start 3"]
+
+
+async def test_a_worker_that_has_ended_cannot_be_stopped_where_it_stands() -> None:
+    ended = SimpleNamespace(running=False, signal=lambda _: None)
+    fault = FAULTS["worker frozen"]()
+    cluster = cast("ChaosCluster", SimpleNamespace(workers={"workers-1": ended}))
+    with pytest.raises(MissedError, match="workers-1 has ended"):
+        await fault.begin(cluster, random.Random(4))
+    await fault.heal()
+    assert fault.records == []
+
+
+async def test_a_disk_that_nobody_asks_to_make_sure_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(disk_error, "_EXIT_S", 0.0)
+    orders: list[str] = []
+    power = SimpleNamespace(
+        order=orders.append, ordered=orders.__contains__, repair=lambda: orders.append("repair")
+    )
+    node = SimpleNamespace(
+        node_id=1, running=True, down="", disk=SimpleNamespace(power=power), exit_code=lambda: 70
+    )
+
+    async def leader() -> Any:
+        return node
+
+    cluster = cast("ChaosCluster", SimpleNamespace(nodes={1: node}, wait_leader=leader))
+    fault = FAULTS["fsync error"]()
+    with pytest.raises(MissedError, match="node 1 asked for no fsync"):
+        await fault.begin(cluster, random.Random(4))
+    await fault.heal()
+    assert orders == ["once", "repair"]
+    assert node.down == ""
 
 
 def test_a_hundred_leader_kills_take_minutes_and_have_a_bound_on_their_tail() -> None:

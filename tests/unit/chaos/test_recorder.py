@@ -190,3 +190,25 @@ async def test_producers_keep_their_pace_and_stop_when_told(tmp_path: Path) -> N
         kinds.setdefault(operation.kind, []).append(operation)
     assert set(kinds) == {"submit", "cancel"}
     assert any(one.arguments["key"] for one in kinds["submit"])
+
+
+@in_virtual_time
+async def test_producers_end_with_what_no_cluster_may_answer(tmp_path: Path) -> None:
+    network, n1, _, _ = a_cluster()
+    index = iter(range(1, 10_000))
+
+    def answer(request: FakeRequest) -> None:
+        # One acknowledgement among many has no index.
+        number = next(index)
+        request.ack(*([] if number == 20 else [number]))
+
+    n1.on(Type.SUBMIT_TASK, answer)
+    n1.on(Type.SUBMIT_BATCH, lambda request: request.ack([[0, 1]] * len(request.fields[0])))
+    n1.on(Type.CANCEL_TASK, lambda request: request.ack("cancelled"))
+    recorder, known, rng = Recorder(tmp_path / "j"), Known(), random.Random(5)
+    async with a_client(network) as client:
+        producer = Producer(Seat(name="p", client=client, recorder=recorder, known=known, rng=rng))
+        with pytest.raises(ProtocolError):
+            await asyncio.wait_for(producer.run(tasks_per_s=10, stop=asyncio.Event()), 60)
+    recorder.close()
+    assert next(index) < 200, "it went on as if nothing had been"

@@ -155,7 +155,13 @@ def test_a_disk_of_its_own_is_filled_freed_and_unmounted(
             (disk.root / "more").write_bytes(bytes(64 * 1024))
         disk.free()
         (disk.root / "more").write_bytes(bytes(3 * MIB))
+        (disk.data / "db").mkdir(parents=True)
+        (disk.data / "db" / "000001.log").write_bytes(b"entries")
+        (disk.data / "ballast").write_bytes(bytes(MIB // 2))
     finally:
         disk.close()
     assert [] == list(disk.root.iterdir())
+    kept = tmp_path / "kept" / "data"
+    assert (kept / "db" / "000001.log").read_bytes() == b"entries"
+    assert not (kept / "ballast").exists(), "it says nothing"
     assert disk.root not in sweep()

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from chaos import run
 from chaos.clients import Clients
 from chaos.cluster import ChaosCluster
-from chaos.faults import FAULTS, Fault, Record
+from chaos.faults import FAULTS, Fault, MissedError, Record
 from chaos.run import Options, Report, RunFailedError
 from chaos.scenarios import Scenario
 from chaos.torment import Course, torment
@@ -66,6 +67,81 @@ class Pretence(Fault):
 
     def refuses(self, cluster: ChaosCluster) -> str:
         return self._why_not
+
+
+class Fallen(Calm):
+    """One of whose nodes has ended by itself, which nobody can see once a fault has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes = {2: SimpleNamespace(running=False, status=self._status)}
+
+    async def _status(self) -> dict[str, bool]:
+        return {"disk_low": False}
+
+    async def heal_all(self) -> None:
+        await super().heal_all()
+        self.nodes[2].running = True
+
+    def surprises(self) -> list[str]:
+        return [] if self.story else ["node 2 ended by itself with exit code 70"]
+
+
+@in_virtual_time
+async def test_a_node_that_has_ended_before_a_fault_is_told_and_whole_again_when_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Fallen()
+    monkeypatch.setitem(FAULTS, PRETENCE, lambda: Pretence(cluster.story))
+    rng = random.Random(1)
+    one = scenario(times=1)
+    course = await torment(cluster.as_cluster, one, rng, tmp_path / "faults", asyncio.Event())
+    assert course.surprises == [f"before {PRETENCE}: node 2 ended by itself with exit code 70"]
+    assert cluster.story[:3] == ["all healed", "ready", "begin"]
+
+
+class Miss(Pretence):
+    """A fault that finds nothing to hit."""
+
+    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
+        await super().begin(cluster, rng)
+        raise MissedError("nobody asked for anything")
+
+
+@in_virtual_time
+async def test_a_fault_that_hits_nothing_is_not_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Calm()
+    monkeypatch.setitem(FAULTS, PRETENCE, lambda: Miss(cluster.story))
+    log = tmp_path / "faults"
+    rng = random.Random(1)
+    course = await torment(cluster.as_cluster, scenario(times=5), rng, log, asyncio.Event())
+    assert course.faults.total() == 0
+    assert log.read_text() == ""
+    assert course.surprises == [f"{PRETENCE}: nobody asked for anything"] * 3
+    assert course.skipped == {PRETENCE: "it hit nothing 3 times"}
+
+
+class Damaging(Pretence):
+    """A fault that damages the files of a node."""
+
+    async def begin(self, cluster: ChaosCluster, rng: random.Random) -> list[Record]:
+        self.kind = "flip table"
+        return self.note(cluster.nodes.values())
+
+
+@in_virtual_time
+async def test_it_is_remembered_whose_files_a_fault_has_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Fallen()
+    cluster.nodes[2].node_id = 2
+    monkeypatch.setitem(FAULTS, PRETENCE, lambda: Damaging(cluster.story))
+    one = scenario(times=1)
+    rng = random.Random(1)
+    await torment(cluster.as_cluster, one, rng, tmp_path / "faults", asyncio.Event())
+    assert cluster.nodes[2].damaged == "flip table"
 
 
 def scenario(**more: Any) -> Scenario:
