@@ -118,7 +118,13 @@ class Nemesis:
         return random.Random(f"{self.world.seed} fault {self._number}")
 
     def _may_forget(self, node: SimNode) -> bool:
-        """Only a minority may have lost, or be about to lose, what it answered for."""
+        """Only a minority may have lost, or be about to lose, what it answered for.
+
+        And nobody before all have begun: who has not yet is told that it has forgotten, too
+        (`cluster.bootstrap` names the price).
+        """
+        if not all(one.has_begun or one.joins for one in self.world.nodes.values()):
+            return False
         return self._operator.forgetful(node.node_id) + 1 <= self._operator.spare
 
     # ------------------------------------------------------------------------- processes

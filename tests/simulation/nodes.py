@@ -47,6 +47,7 @@ class SimNode(Host):
         is_removed: It has ended because its cluster has removed it.
         hurts: What was done to its disk: a process may end or refuse to start for that.
         forgot: It may have forgotten what it answered for, see `may_have_forgotten`.
+        has_begun: It has taken part in the first start of its cluster to the end.
         crash_after: The process dies at its so-maniest moment before or after a write.
     """
 
@@ -63,7 +64,7 @@ class SimNode(Host):
         self.machine = world.parts.machine(DiskArchive())
         self.links: list[ClientLink] = []
         self.arrivals: Arrivals = {}
-        self.is_removed = self.forgot = False
+        self.is_removed = self.forgot = self.has_begun = False
         self.hurts: set[str] = set()
         self.crash_after: int | None = None
         self.start_errors: list[str] = []
@@ -111,7 +112,8 @@ class SimNode(Host):
         return self.forgot and (engine is None or engine.amnesiac or self.is_damaged)
 
     def look(self) -> None:
-        """Take note, now and then, that it has got well."""
+        """Take note, now and then, that it has begun, and that it has got well."""
+        self.has_begun = self.has_begun or self.engine is not None
         if self.forgot and not self.may_have_forgotten:
             self.forgot = False
             self.hurts.discard("flip")

@@ -110,6 +110,16 @@ def test_the_memory_of_both_who_are_left_is_not_taken_while_they_are_down() -> N
     assert not played.sometimes["disk wiped"]
 
 
+def test_no_disk_is_lost_while_a_cluster_starts_for_the_first_time() -> None:
+    """Seed 112591374558262: one disk lost, another full since before its node had begun."""
+    schedule = [
+        Fault(0, BEGAN_AT + 0.02, "full", (3, 0, 6.0)),
+        Fault(1, BEGAN_AT + 3.7, "wipe", (1, 0.5)),
+    ]
+    options = Options(kinds=("full", "wipe"), delay_s=0.01)
+    assert play(1, options, chaos_s=8.0, schedule=schedule).violation is None
+
+
 def _determinism(seeds: int, timeout_s: float, *, base: int = 31) -> None:
     done = subprocess.run(
         [
