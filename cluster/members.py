@@ -20,7 +20,7 @@ from cluster.configuration import (
 )
 from cluster.events import ChangeMembers
 from cluster.progress import NEVER, REPLICATE, Follower
-from cluster.state import LEADER, State
+from cluster.state import ANSWER_MAX_S, LEADER, State
 
 
 class Members(State):
@@ -30,6 +30,7 @@ class Members(State):
         """Give this part's fields their first values."""
         super().set_up()
         self.change: tuple[int, object] | None = None
+        self.changed_at = NEVER
 
     # ---------------------------------------------------------------- everyone
 
@@ -76,7 +77,7 @@ class Members(State):
             return
         entry = self.changed(event.change).to_entry()
         index = self.log.append(entry, self.term)
-        self.change = (index, event.context)
+        self.change, self.changed_at = (index, event.context), self.now
         before = self.followers
         self.adopt_configuration()
         # Not to who leaves: if it alone had the entry it would refuse all others, and never
@@ -177,6 +178,11 @@ class Members(State):
         if self.change is not None and self.change[0] == index:
             self.ready.changes.append((self.change[1], index, None))
             self.change = None
+
+    def give_up_change(self) -> None:
+        """Answer an open change that could not be committed for long; it stays in the log."""
+        if self.change is not None and self.now - self.changed_at > ANSWER_MAX_S:
+            self.fail_change()
 
     def fail_change(self) -> None:
         """Others decide now what becomes of the open change."""

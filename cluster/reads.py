@@ -12,10 +12,7 @@ from collections import deque
 
 from cluster.events import ReadBarrier
 from cluster.progress import NEVER
-from cluster.state import LEADER, State
-
-READ_MAX_S = 5.0
-"""A leader that could answer no read for so long says so: it may commit nothing for minutes."""
+from cluster.state import ANSWER_MAX_S, LEADER, State
 
 
 class Reads(State):
@@ -74,12 +71,8 @@ class Reads(State):
                 self.start_round()
 
     def give_up_reads(self) -> None:
-        """Answer with no what has waited for long: those who ask again would add up for ever.
-
-        A leader stays in office while it fills the follower that makes its majority, and has
-        perhaps committed nothing of its own yet.
-        """
-        if self.reads and self.now - self.reads_moved_at > READ_MAX_S:
+        """Answer with no what has waited for long: those who ask again would add up for ever."""
+        if self.reads and self.now - self.reads_moved_at > ANSWER_MAX_S:
             self.fail_reads()
 
     def fail_reads(self) -> None:

@@ -28,6 +28,12 @@ _ENTRY_COST_BYTES: Final = 100
 """What applying the smallest entry counts as in the bound of a step."""
 
 
+ANSWER_MAX_S: Final = 5.0
+"""For so long a leader that can commit nothing keeps those waiting who ask it for something.
+
+It stays in office while it fills the follower that makes its majority: that may take minutes.
+"""
+
 _NOBODY: Final = (None, None)
 """Waits for the entry of another node's proposal."""
 

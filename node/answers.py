@@ -137,7 +137,7 @@ class Answers:
             type_,
             request_id,
             code=Code.UNKNOWN_OUTCOME,
-            text="leadership was lost while the request was under way: ask again",
+            text="nobody knows whether the request has had, or will have, its effect: ask again",
             retry_after_ms=0,
         )
 

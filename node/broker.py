@@ -96,6 +96,7 @@ class Broker:
             join=join_entry,
             failed=self._fail,
             schedule=around.schedule,
+            now_s=now_s,
             wall_ms=around.wall_ms,
         )
         self.claims = Claims(
@@ -233,6 +234,8 @@ class Broker:
         self.proposer.poll()
         if not self.leadership.leads:
             return
+        if self.proposer.is_stuck:
+            self._answer_in_doubt()
         if self._take_over_at_s is not None and now_s >= self._take_over_at_s:
             self._ask_to_take_over()
         try:
@@ -338,7 +341,7 @@ class Broker:
         session = request.session
         if session is not None:
             session.settle(len(request.spliced))
-            if not session.closed:
+            if not session.closed and not request.told:
                 request_id = request.command.request_id
                 self._answers.reply(session, request.type, request_id, reply)
 
@@ -359,7 +362,25 @@ class Broker:
                 self.claims.release_dropped(request)
             if request.session is not None:
                 request.session.settle(len(request.spliced))
-                answer(request.session, request.type, command.request_id)
+                if not request.told:
+                    answer(request.session, request.type, command.request_id)
+
+    def _answer_in_doubt(self) -> None:
+        """Keep nobody waiting while nothing can be committed.
+
+        A leader stays in office while it fills the follower that makes its majority, and that
+        may take minutes. What is under way may still be committed: whoever asked is told once
+        that nobody knows, and the rest is done when its outcome comes.
+        """
+        self._drop(self.proposer.take_waiting(), unknown=False)
+        for request in self.proposer.under_way():
+            if request.session is not None and not request.told:
+                request.told = True
+                if not request.session.closed:
+                    request_id = request.command.request_id
+                    self._answers.unknown_outcome(request.session, request.type, request_id)
+        self.claims.tell_unknown()
+        self._registrations.tell_unknown()
 
     def _fail(self, batch: Batch) -> None:
         """Answer a batch whose entry raised on its way: nobody knows how far it came."""

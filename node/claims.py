@@ -146,9 +146,7 @@ class Claims:
             for connection in claim.connections:
                 self._answers.reply(connection, Type.CLAIM_TASK, request_id, reply)
         elif reply.grants:
-            grants = self._learn(claim, reply.grants)
-            for connection in claim.connections:
-                connection.when_room(partial(self._answer, claim, grants, connection))
+            self._granted_to(claim, reply.grants)
         elif self._draining or claim.until_s <= self._now_s():
             self._answer_empty(claim)
         elif claim.is_heard():
@@ -165,6 +163,14 @@ class Claims:
         answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
         for connection in claim.connections:
             answer(connection, Type.CLAIM_TASK, claim.command.request_id)
+
+    def tell_unknown(self) -> None:
+        """Say that nobody knows what becomes of the claims under way; they go on all the same."""
+        for one in self._under_way.values():
+            claim = one.heir or one
+            for connection in claim.tell_nobody():
+                request_id = claim.command.request_id
+                self._answers.unknown_outcome(connection, Type.CLAIM_TASK, request_id)
 
     def extending(self, token: int) -> Callable[[], None]:
         """Hold a lease that an EXTEND is under way for; return what lets it go."""
@@ -262,20 +268,43 @@ class Claims:
         self._room.give_back(claim)
         return claim.heir or claim
 
-    def _learn(self, claim: ParkedClaim, grants: list[Grant]) -> list[Grant]:
-        """Note the leases of a claim; return those it is to be told of."""
+    def _granted_to(self, claim: ParkedClaim, grants: list[Grant]) -> None:
+        """Note the leases of a claim, and tell of them."""
         now_s = self._now_s()
         for grant in grants:
             self._leases.granted(grant.token, lease_ms=grant.lease_ms, now_s=now_s)
         if claim.known:
-            # Its tasks ended while it was on its way, and it was granted others as if it were
-            # new. The client has had its answer, and waits for no second one.
-            self._release(claim.command, [one for one in grants if one.token not in claim.known])
-            return [one for one in grants if one.token in claim.known]
-        namespace, session, request_id = claim.request
-        tokens = tuple(grant.token for grant in grants)
-        self._granted.note((namespace, session), request_id, tokens, now_s=now_s)
-        return grants
+            others = [one for one in grants if one.token not in claim.known]
+            if others:
+                self._give_back(claim, others)
+                return
+        else:
+            namespace, session, request_id = claim.request
+            tokens = tuple(grant.token for grant in grants)
+            self._granted.note((namespace, session), request_id, tokens, now_s=now_s)
+        for connection in claim.connections:
+            connection.when_room(partial(self._answer, claim, grants, connection))
+
+    def _give_back(self, claim: ParkedClaim, others: list[Grant]) -> None:
+        """Answer a repetition with nothing once what it was granted now is released.
+
+        Its tasks ended while it was on its way, and it was granted others as if it were new.
+        The client may have had its answer, and wait for no second one.
+        """
+        under_way = {one.token for one in others}
+        self._under_way[claim.request] = claim
+        claim.session.begin(len(claim.spliced))
+
+        def released(token: int) -> None:
+            under_way.discard(token)
+            if under_way:
+                return
+            if self._lives(one.token for one in others):
+                self.dropped(claim, unknown=True)
+            else:
+                self._answer_empty(self._arrived(claim))
+
+        self._release(claim.command, others, released)
 
     def _answer(self, claim: ParkedClaim, grants: list[Grant], connection: Session) -> None:
         if connection.closed:
@@ -294,13 +323,18 @@ class Claims:
         fields = (claim.command.request_id, listed)
         self._answers.ack(connection, Type.CLAIM_TASK, fields)
 
-    def _release(self, command: Claim, grants: list[Grant]) -> None:
-        """Give back what does not fit into one frame."""
+    def _release(
+        self, command: Claim, grants: list[Grant], released: Callable[[int], None] | None = None
+    ) -> None:
+        """Give tasks back; `released` hears of each token's release, applied or dropped."""
         head = command_prefix(CommandType.RELEASE, command.namespace, command.principal)
         for grant in grants:
             release = Release(0, command.namespace, command.principal, grant.task_id, grant.token)
             body = encode(Type.RELEASE, (0, grant.task_id, grant.token))[_FRAME_HEAD_BYTES:]
-            self._proposer.add(Request(release, head + body, type_=Type.RELEASE))
+            request = Request(release, head + body, type_=Type.RELEASE)
+            if released is not None:
+                request.done = partial(released, grant.token)
+            self._proposer.add(request)
 
     def _answer_empty(self, claim: ParkedClaim) -> None:
         for connection in claim.connections:

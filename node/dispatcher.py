@@ -268,10 +268,7 @@ class Dispatcher:
             )
             return True
         later = partial(self._receive_later, session, int(Type.REGISTER_WORKER), body)
-        if self._registrations.wait(command, later):
-            session.begin(len(body))
-            return True
-        return False
+        return self._registrations.wait(session, command, len(body), later)
 
     def _hello(self, session: Session, body: bytes) -> None:
         hello = parse_hello(body)

@@ -24,6 +24,8 @@ from statemachine import Command
 ENTRY_MAX_BYTES: Final = 1024 * 1024
 ENTRY_TASKS_MAX: Final = 2000
 DEPTH: Final = 2
+STUCK_S: Final = 5.0
+"""An entry that has no outcome for so long has callers who have waited long enough."""
 _ENTRY_HEAD_BYTES: Final = 32
 """Bound of what an entry adds to its commands: version, time stamp, array heads."""
 
@@ -39,7 +41,7 @@ class Request:
         tasks: How many tasks it touches at most; bounds the work of one entry.
     """
 
-    __slots__ = ("claim", "command", "done", "session", "spliced", "tasks", "type")
+    __slots__ = ("claim", "command", "done", "session", "spliced", "tasks", "told", "type")
 
     def __init__(
         self,
@@ -59,6 +61,8 @@ class Request:
         """Set for a claim: it is answered with payloads, or parked again."""
         self.done: Callable[[], None] | None = None
         """Set by the node itself: called when the command was applied or dropped."""
+        self.told = False
+        """Its caller was told already that the outcome is not known."""
 
 
 class Batch:
@@ -87,6 +91,7 @@ class Proposer:
         failed: Told of a batch whose entry could not be handed over.
         schedule: Runs a callback soon in the event loop.
         wall_ms: The wall clock, milliseconds since the Unix epoch; 0 while it is not known.
+        now_s: The monotonic clock, seconds.
         depth: Own entries that may be under way at once.
     """
 
@@ -98,6 +103,7 @@ class Proposer:
         failed: Callable[[Batch], None],
         schedule: Callable[[Callable[[], None]], object],
         wall_ms: Callable[[], int],
+        now_s: Callable[[], float],
         depth: int = DEPTH,
     ) -> None:
         assert depth >= 1
@@ -106,12 +112,15 @@ class Proposer:
         self._failed = failed
         self._schedule = schedule
         self._wall_ms = wall_ms
+        self._now_s = now_s
         self._depth = depth
         self._waiting: list[Request] = []
         self._waiting_bytes = 0
         self._waiting_tasks = 0
         self._scheduled = False
         self._in_flight: set[Batch] = set()
+        self._moved_at_s = 0.0
+        """When the last entry had its outcome, or was handed over with none before it."""
 
     @property
     def idle(self) -> bool:
@@ -145,6 +154,8 @@ class Proposer:
             if not now_ms:
                 return  # `poll` comes again
             batch = Batch(now_ms, self._take())
+            if not self._in_flight:
+                self._moved_at_s = self._now_s()
             self._in_flight.add(batch)
             try:
                 entry = self._join(batch.now_ms, [one.spliced for one in batch.requests])
@@ -169,8 +180,18 @@ class Proposer:
         if batch not in self._in_flight:
             return False
         self._in_flight.discard(batch)
+        self._moved_at_s = self._now_s()
         self._continue()
         return True
+
+    @property
+    def is_stuck(self) -> bool:
+        """Entries are under way, and none has had an outcome for `STUCK_S`."""
+        return bool(self._in_flight) and self._now_s() - self._moved_at_s > STUCK_S
+
+    def under_way(self) -> list[Request]:
+        """Return the commands of all entries that are under way."""
+        return [request for batch in self._in_flight for request in batch.requests]
 
     def take_waiting(self) -> list[Request]:
         """Remove and return the commands that are in no entry yet."""

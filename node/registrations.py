@@ -8,7 +8,7 @@ has long been answered over another connection and is at work, so it must end no
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from node.answers import Answers
 from node.leases import LeaseKeeper
@@ -24,6 +24,15 @@ _KEPT_MAX: Final = 50_000
 
 Registration: TypeAlias = tuple[WorkerKey, int]
 """A worker and the id of its request: what copies have in common, and nothing else has."""
+
+
+class _Copy(NamedTuple):
+    """One that came while the first was under way."""
+
+    session: Session
+    request_id: int
+    size_bytes: int
+    take: Callable[[], None]
 
 
 class Registrations:
@@ -47,8 +56,8 @@ class Registrations:
         self._opened: Recent[WorkerKey, Registered] = Recent(
             most_of_one=_KEPT_OF_ONE_MAX, most=_KEPT_MAX
         )
-        self._under_way: dict[Registration, list[Callable[[], None]]] = {}
-        """On their way through the log -> what takes the copies that came meanwhile."""
+        self._under_way: dict[Registration, list[_Copy]] = {}
+        """On their way through the log -> the copies that came meanwhile."""
 
     def begin(self, command: RegisterWorker) -> Callable[[], None]:
         """Note that a registration is under way; return what is called when it has an end."""
@@ -56,18 +65,32 @@ class Registrations:
         self._under_way[registration] = []
 
         def settled() -> None:
-            for take_copy in self._under_way.pop(registration):
-                take_copy()
+            for copy in self._under_way.pop(registration):
+                copy.take()
 
         return settled
 
-    def wait(self, command: RegisterWorker, take_copy: Callable[[], None]) -> bool:
+    def wait(
+        self, session: Session, command: RegisterWorker, size_bytes: int, take: Callable[[], None]
+    ) -> bool:
         """Let a copy wait for the end of the one that is under way; False if none is."""
         copies = self._under_way.get(_registration(command))
         if copies is None:
             return False
-        copies.append(take_copy)
+        session.begin(size_bytes)
+        copies.append(_Copy(session, command.request_id, size_bytes, take))
         return True
+
+    def tell_unknown(self) -> None:
+        """Say to all copies that nobody knows yet what became of the first."""
+        for copies in self._under_way.values():
+            told = copies.copy()
+            copies.clear()
+            for copy in told:
+                copy.session.settle(copy.size_bytes)
+                if not copy.session.closed:
+                    type_ = Type.REGISTER_WORKER
+                    self._answers.unknown_outcome(copy.session, type_, copy.request_id)
 
     def registered(self, command: RegisterWorker, reply: Registered) -> None:
         """Remember which session a registration has opened."""

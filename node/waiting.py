@@ -49,6 +49,7 @@ class ParkedClaim:
         "reserved",
         "session",
         "spliced",
+        "told",
         "until_s",
     )
 
@@ -68,6 +69,8 @@ class ParkedClaim:
         self.until_s = until_s
         self.reserved: list[tuple[QueueKey, int]] = []
         """Tasks set aside for it while it is on its way."""
+        self.told = False
+        """Its latest connection was told that the outcome is not known, and waits no more."""
         self.before: list[Session] = []
         """Connections that the same request came over before: they are answered as this one."""
         self.heir: ParkedClaim | None = None
@@ -86,7 +89,7 @@ class ParkedClaim:
     @property
     def connections(self) -> list[Session]:
         """Where its answer goes."""
-        return [*self.before, self.session]
+        return self.before if self.told else [*self.before, self.session]
 
     def repeat(self, older: ParkedClaim) -> None:
         """Take the place of the same request as it came before."""
@@ -95,11 +98,17 @@ class ParkedClaim:
             one for one in older.connections if not one.closed and one is not self.session
         ]
 
+    def tell_nobody(self) -> list[Session]:
+        """Return where its answer would have gone, and from now on does not."""
+        connections = [one for one in self.connections if not one.closed]
+        self.before, self.told = [], True
+        return connections
+
     def is_heard(self) -> bool:
         """Go on at the latest connection that is still open; False if none is."""
         while self.session.closed and self.before:
             self.session = self.before.pop()
-        return not self.session.closed
+        return not self.session.closed and not self.told
 
 
 class ClaimRoom:

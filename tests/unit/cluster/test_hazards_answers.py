@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from cluster.configuration import AddLearner
 from cluster.engine import Engine
 from cluster.events import Propose, ReadBarrier
 from cluster.interface import Timing
-from cluster.reads import READ_MAX_S
-from cluster.state import LEADER
+from cluster.state import ANSWER_MAX_S, LEADER
 from tests.simulation import plants
 from tests.support.sim_bench import Bench
 from tests.support.stories import Story, name_of
@@ -166,7 +166,7 @@ def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None
     leader.become_follower(leader.term)
     bench.elect(2)
     bench.read(2, "read")
-    bench.advance(READ_MAX_S - 0.2)
+    bench.advance(ANSWER_MAX_S - 0.2)
     assert "read" not in bench.answers
     bench.advance(0.4)
     assert leader.role == LEADER  # or the snapshot would begin anew
@@ -200,6 +200,37 @@ class TellsWhatItHas(Engine):
         return
 
 
+class OperatorWaits(Engine):
+    """A change is answered when it is committed, or others decide."""
+
+    def give_up_change(self) -> None:
+        return
+
+
+def change_is_answered_where_nothing_can_be_committed(engine: type[Engine]) -> None:
+    """As for reads; the change itself stands, and others may complete it."""
+    bench = Bench(engine=engine, timing=SMALL, checkpoint_entries=4)
+    leader = bench.elect(2)
+    bench.isolate(1)
+    for number in range(16):
+        bench.propose(2, f"real{number}")
+        bench.settle()
+    bench.isolate(3)
+    bench.cut -= {(1, 2), (2, 1)}
+    bench.engines[1].reply_chunk = lambda *_, **__: None  # type: ignore[method-assign]  # it takes long
+    bench.change(2, AddLearner(4, ("127.0.0.1", 7004)), "add")
+    bench.advance(ANSWER_MAX_S - 0.2)
+    assert "add" not in bench.answers
+    bench.advance(0.4)
+    assert leader.role == LEADER
+    assert bench.answers.get("add") == "UNKNOWN_OUTCOME"
+    bench.heal()
+    bench.reconnect(2, 3)
+    bench.settle()
+    assert leader.commit_index >= leader.log.configuration_index
+    assert 4 in leader.configuration.members
+
+
 STORIES: list[tuple[Story, type[Engine]]] = [
     (machine_that_raises_halts_the_node_once, AppliesOn),
     (step_that_broke_off_is_told_to_nobody, TellsWhatItHas),
@@ -209,6 +240,7 @@ STORIES: list[tuple[Story, type[Engine]]] = [
     (round_that_began_before_the_read_does_not_count, CountsOldAnswers),
     (new_leader_reads_only_after_a_commit_of_its_own, ReadsBeforeItsNoOp),
     (read_is_refused_where_nothing_can_be_committed, ReadsWaitForEver),
+    (change_is_answered_where_nothing_can_be_committed, OperatorWaits),
 ]
 
 

@@ -99,3 +99,47 @@ def test_claims_of_two_namespaces_have_nothing_to_do_with_each_other(world: Worl
     [(_, answer)] = stranger.answers()
     assert answer == [rid, []]
     assert world.broker.claims.parked == 1
+
+
+def granted_others(world: World, client: Client, again: Client) -> tuple[int, int]:
+    """Repeat a claim whose task ends before the entry of the repetition, which gets another."""
+    session = client.register()
+    first = client.submit()
+    rid, [grant] = claimed(client, session)
+    second = world.client().submit()
+    world.consensus.holds = True
+    client.send(Type.TASK_RESULT, first, grant[1], 0, b"", "")
+    world.loop.run()
+    again.send(Type.CLAIM_TASK, session, ["q"], 1, 0, rid=rid)
+    world.loop.run()
+    client.wire.take()
+    world.consensus.apply(2)
+    world.loop.run()
+    [lease] = world.machine.leases()
+    assert lease.task_id == second
+    return session, rid
+
+
+def test_a_repetition_is_told_of_nothing_when_it_holds_nothing(world: World) -> None:
+    """Simulation seed 42997920104051: it was told so while it held a task, given back later."""
+    client, again = world.client(), world.client()
+    session, rid = granted_others(world, client, again)
+    third = world.client()
+    third.send(Type.CLAIM_TASK, session, ["q"], 1, 0, rid=rid)  # and once more, meanwhile
+    assert (again.answers(), third.answers()) == ([], [])
+    world.consensus.apply()
+    world.loop.run()
+    assert list(world.machine.leases()) == []
+    for one in (again, third):
+        assert [answer[1] for _, answer in one.answers()] == [[]]
+        assert one.session.in_flight == 0
+    assert world.broker.idle
+
+
+def test_a_repetition_whose_tasks_cannot_be_given_back_asks_again(world: World) -> None:
+    client, again = world.client(), world.client()
+    granted_others(world, client, again)
+    world.follow()
+    world.consensus.drop("UNKNOWN_OUTCOME")
+    [(kind, answer)] = again.answers()
+    assert (kind, answer[1]) == (Type.NACK, "UNKNOWN_OUTCOME")

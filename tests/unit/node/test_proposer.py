@@ -41,6 +41,7 @@ def a_proposer(
         failed=log.failed.append,
         schedule=loop.call_soon,
         wall_ms=(clock or FakeClock()).wall_ms,
+        now_s=(clock or FakeClock()).now_s,
         depth=depth,
     )
 
