@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 _FORBIDDEN: Final = re.compile(
     r"""
@@ -22,11 +23,16 @@ _FORBIDDEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_HALT: Final = re.compile(r"node \d+ halts: DiskDamagedError\(")
+_HALT: Final = re.compile(r"node \d+ halts: (\w+)\(")
 _NODE: Final = re.compile(r"node-(\d+)\.log")
 _LINE_MAX: Final = 300
 _DAMAGING: Final = ("torn tail", "flip ", "damaged witness")
 """Kinds of faults begin with this that damage files."""
+_FAILING: Final = "fsync error"
+"""This kind fails whatever syncs next: a thread of the node, or a write in the middle of a step."""
+
+Excuses: TypeAlias = Mapping[int, Collection[str]]
+"""Node -> names of the errors that it may halt for."""
 
 
 def damages(kind: str) -> bool:
@@ -34,34 +40,41 @@ def damages(kind: str) -> bool:
     return kind.startswith(_DAMAGING)
 
 
-def damaged_nodes(faults_log: Path) -> set[int]:
-    """Return the nodes whose files a fault of a run has damaged."""
+def excuses(faults_log: Path) -> dict[int, set[str]]:
+    """Return what the nodes of a run may halt for, with a traceback: its faults have done it."""
+    found: dict[int, set[str]] = {}
     if not faults_log.exists():
-        return set()
-    told = [json.loads(line) for line in faults_log.read_text("utf-8").splitlines()]
-    return {node for fault in told if damages(fault["kind"]) for node in fault["nodes"]}
+        return found
+    for line in faults_log.read_text("utf-8").splitlines():
+        fault = json.loads(line)
+        kind = fault["kind"]
+        name = "DiskDamagedError" if damages(kind) else "DiskFailedError" * (kind == _FAILING)
+        for node in fault["nodes"] if name else ():
+            found.setdefault(node, set()).add(name)
+    return found
 
 
-def troubles(directory: Path, *, damaged: Collection[int] = ()) -> list[str]:
+def troubles(directory: Path, *, excused: Excuses = MappingProxyType({})) -> list[str]:
     """Return what the logs of a run hold that must never be there: a text for each log.
 
     Args:
         directory: Of the run.
-        damaged: Nodes with files that a fault has damaged: these halt with a traceback, rightly.
+        excused: What nodes may halt for.
     """
     found = []
     for path in sorted(directory.glob("*.log")):
         node = _NODE.fullmatch(path.name)
-        excused = node is not None and int(node[1]) in damaged
-        lines = list(_forbidden(path, excused=excused))
+        may_halt_for = excused.get(int(node[1]), ()) if node is not None else ()
+        lines = list(_forbidden(path, may_halt_for))
         if lines:
             more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
             found.append(f"{path.name}: {lines[0][:_LINE_MAX]}{more}")
     return found
 
 
-def _forbidden(path: Path, *, excused: bool) -> Iterator[str]:
+def _forbidden(path: Path, may_halt_for: Collection[str]) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if _FORBIDDEN.search(line) and not (excused and _HALT.search(line)):
+            halt = _HALT.search(line)
+            if _FORBIDDEN.search(line) and not (halt and halt[1] in may_halt_for):
                 yield line.rstrip()

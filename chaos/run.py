@@ -20,7 +20,7 @@ from chaos.cluster import LAUNCHER, ChaosCluster, ClusterError, Equipment
 from chaos.details import details
 from chaos.evidence import VERSION
 from chaos.export import export
-from chaos.logs import damaged_nodes
+from chaos.logs import excuses
 from chaos.logs import troubles as said_in_logs
 from chaos.samples import Sampler
 from chaos.scenarios import Scenario, find
@@ -130,8 +130,8 @@ async def play(options: Options, torment: Torment = torment_for_real) -> Report:
             report.operations = clients.gather()
     finally:
         report.troubles += [f"at the end: {text}" for text in await cluster.close()]
-        damaged = damaged_nodes(options.directory / "faults.jsonl")
-        report.troubles += said_in_logs(options.directory, damaged=damaged)
+        excused = excuses(options.directory / "faults.jsonl")
+        report.troubles += said_in_logs(options.directory, excused=excused)
         record.write(ended_ns=time.monotonic_ns(), report=report)
     return report
 

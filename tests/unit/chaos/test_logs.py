@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 
 from chaos import run
-from chaos.logs import damaged_nodes, troubles
+from chaos.logs import excuses, troubles
 from chaos.run import Options, play
 
-HALT = json.dumps(
-    {
-        "level": "critical",
-        "event": "node 2 halts: DiskDamagedError('the database is damaged: Corruption')",
-        "exception": "Traceback (most recent call last):\n  File ...",
-    }
-)
+
+def halt(error: str) -> str:
+    return json.dumps(
+        {
+            "level": "critical",
+            "event": f"node 2 halts: {error}('the database: Corruption')",
+            "exception": "Traceback (most recent call last):\n  File ...",
+        }
+    )
+
+
 UNANSWERED = json.dumps({"level": "error", "event": "a Complete could not be answered"})
 
 
@@ -44,7 +48,7 @@ def test_what_must_never_be_said_is_told_with_the_log_it_is_in(
     tmp_path: Path, name: str, line: str
 ) -> None:
     (tmp_path / name).write_text(f'{{"event": "node_starting"}}\n{line}\n{line}\n')
-    [told] = troubles(tmp_path, damaged={1})
+    [told] = troubles(tmp_path, excused={1: {"DiskDamagedError"}})
     assert told.startswith(f"{name}: {line[:250]}")
     assert told.endswith("(and 1 lines more)")
 
@@ -59,20 +63,30 @@ def test_what_nodes_say_of_every_fault_is_none_of_it(tmp_path: Path) -> None:
     assert troubles(tmp_path) == []
 
 
-@pytest.mark.parametrize(("kind", "excused"), [("flip table", True), ("kill leader", False)])
-def test_a_node_halts_with_a_traceback_rightly_if_a_fault_has_damaged_its_files(
-    tmp_path: Path, kind: str, excused: bool
+@pytest.mark.parametrize(
+    ("kind", "error", "excused"),
+    [
+        ("flip table", "DiskDamagedError", True),
+        ("flip table", "DiskFailedError", False),
+        ("fsync error", "DiskFailedError", True),
+        ("fsync error", "DiskDamagedError", False),
+        ("kill leader", "DiskDamagedError", False),
+        ("kill leader", "DiskFailedError", False),
+    ],
+)
+def test_a_node_halts_with_a_traceback_rightly_for_what_a_fault_has_done_to_its_disk(
+    tmp_path: Path, kind: str, error: str, excused: bool
 ) -> None:
-    (tmp_path / "node-2.log").write_text(HALT + "\n")
-    assert damaged_nodes(tmp_path / "faults.jsonl") == set()
+    (tmp_path / "node-2.log").write_text(halt(error) + "\n")
+    assert excuses(tmp_path / "faults.jsonl") == {}
     fault = {"kind": kind, "nodes": [2], "detail": "", "at": 1, "to": 2}
     (tmp_path / "faults.jsonl").write_text(json.dumps(fault) + "\n")
-    damaged = damaged_nodes(tmp_path / "faults.jsonl")
-    assert bool(troubles(tmp_path, damaged=damaged)) is not excused
-    assert len(troubles(tmp_path, damaged={1})) == 1
+    found = excuses(tmp_path / "faults.jsonl")
+    assert bool(troubles(tmp_path, excused=found)) is not excused
+    assert len(troubles(tmp_path, excused={1: {error}})) == 1
     # That it halts for its disk excuses nothing else it says.
-    (tmp_path / "node-2.log").write_text(f"{HALT}\n{UNANSWERED}\n")
-    assert "could not be answered" in troubles(tmp_path, damaged={2})[0]
+    (tmp_path / "node-2.log").write_text(f"{halt(error)}\n{UNANSWERED}\n")
+    assert "could not be answered" in troubles(tmp_path, excused={2: {error}})[0]
 
 
 class Sound:
