@@ -19,6 +19,7 @@ from cluster.events import Event, Ready, Tick
 from cluster.interface import Listener
 from cluster.membership import Membership
 from cluster.rim import Connections, Rim, Syncs, Ticks
+from cluster.state import LEADER
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Driver:
         """Tell the engine that time has passed, if that is anything to it, and take a turn."""
         self._asked_at = None
         engine = self.engine
-        if engine is not None and engine.hears_leader():
+        if engine is not None and self._is_led(engine):
             self._led_at = self._time()
         if engine is None or engine.has_work_at(self._time()):
             self._events.append(_TICK)
@@ -166,6 +167,11 @@ class Driver:
             self._tell_changes(ready)
         if ready.tick_at is not None and ready.tick_at != self._asked_at:
             self._ask_for_tick(ready.tick_at)
+
+    def _is_led(self, engine: Engine) -> bool:
+        """Whether there is a leader, as of now: a follower that hears nothing takes no steps."""
+        silent_s = self._time() - engine.heard_at
+        return engine.role == LEADER or silent_s < engine.timing.election_min_s
 
     def _others_may_lead(self) -> bool:
         """Whether a wrong clock is a bar still: those with right ones may be unable to lead.

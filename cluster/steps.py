@@ -272,7 +272,6 @@ class Steps(Election, Replication, Members, Memory, Snapshots, Reads):
             self.give_up_snapshots()
             self.give_up_reads()
             self.give_up_change()
-            self.give_up_change()
             self.stock_tick()
             self.quorum_ends_at = self._quorum_end()
 

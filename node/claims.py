@@ -115,8 +115,8 @@ class Claims:
             return
         self._room.replace(claim)
         worker = (command.namespace, command.session)
-        claim.known = self._granted.get(worker, command.request_id) or ()
-        if claim.known and not self._lives(claim.known):
+        claim.known = self._granted.get(worker, command.request_id, now_s=now_s) or ()
+        if claim.known and not self._holds(claim):
             self._answer_empty(claim)  # what it was granted has ended: it was heard, or is lost
         elif self._is_for_the_log(claim) or now_s < self._cautious_until_s:
             self._propose(claim)
@@ -202,6 +202,7 @@ class Claims:
 
     def release_dropped(self, request: Request) -> None:
         """Propose a release of this node's own again, in a moment: nobody else would."""
+        request.done = None  # who waited for it was answered now
         self._unreleased.append(request)
 
     def closed(self, claim: ParkedClaim) -> None:
@@ -219,6 +220,12 @@ class Claims:
         dropped, self._unreleased = self._unreleased, []
         for request in dropped:
             self._proposer.add(request)  # a lease that has ended meanwhile is refused there
+
+    def _holds(self, claim: ParkedClaim) -> bool:
+        """Whether leases of a known claim live, those included that are being given back."""
+        command = claim.command
+        claimed = self._machine.claimed(command.session, command.request_id)
+        return bool(claimed) or self._lives(claim.known)
 
     def _lives(self, tokens: Iterable[int]) -> bool:
         return any(self._machine.lease_of(token) is not None for token in tokens)

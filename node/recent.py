@@ -6,7 +6,7 @@ another connection: who gives up a silent connection leaves to the kernels what 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
@@ -29,36 +29,43 @@ class Recent(Generic[Owner, Value]):
         self._most_of_one = most_of_one
         self._most = most
         self._owners: dict[Owner, OrderedDict[int, Value]] = {}
-        self._order: deque[tuple[float, Owner, int]] = deque()
-        """All that was noted, the oldest first; some of it may be forgotten already."""
+        self._noted_s: OrderedDict[tuple[Owner, int], float] = OrderedDict()
+        """When what is kept was noted, the oldest first."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._owners.values()))
+        return len(self._noted_s)
 
-    def get(self, owner: Owner, request_id: int) -> Value | None:
-        """Return what was noted for a request, if that is known."""
-        own = self._owners.get(owner)
-        return None if own is None else own.get(request_id)
+    def get(self, owner: Owner, request_id: int, *, now_s: float) -> Value | None:
+        """Return what was noted for a request, if that is known and not too old."""
+        noted_s = self._noted_s.get((owner, request_id))
+        if noted_s is None or noted_s < now_s - KEPT_S:
+            return None
+        return self._owners[owner][request_id]
 
     def note(self, owner: Owner, request_id: int, value: Value, *, now_s: float) -> None:
         """Remember `value`; forget what is too old, or too much."""
+        key = (owner, request_id)
         own = self._owners.setdefault(owner, OrderedDict())
         own[request_id] = value
+        own.move_to_end(request_id)
+        self._noted_s[key] = now_s
+        self._noted_s.move_to_end(key)
         if len(own) > self._most_of_one:
-            own.popitem(last=False)
-        self._order.append((now_s, owner, request_id))
-        while len(self._order) > self._most or self._order[0][0] < now_s - KEPT_S:
-            self._forget_oldest()
+            self._forget(owner, next(iter(own)))
+        while len(self._noted_s) > self._most or self._oldest_s() < now_s - KEPT_S:
+            self._forget(*next(iter(self._noted_s)))
 
     def clear(self) -> None:
         """Forget everything."""
         self._owners.clear()
-        self._order.clear()
+        self._noted_s.clear()
 
-    def _forget_oldest(self) -> None:
-        _, owner, request_id = self._order.popleft()
-        own = self._owners.get(owner)
-        if own is not None:
-            own.pop(request_id, None)
-            if not own:
-                del self._owners[owner]
+    def _oldest_s(self) -> float:
+        return next(iter(self._noted_s.values()))
+
+    def _forget(self, owner: Owner, request_id: int) -> None:
+        del self._noted_s[owner, request_id]
+        own = self._owners[owner]
+        del own[request_id]
+        if not own:
+            del self._owners[owner]

@@ -99,7 +99,7 @@ class Registrations:
 
     def opened(self, command: RegisterWorker) -> Registered | None:
         """Return what a registration was answered before, if it is known."""
-        return self._opened.get(*_registration(command))
+        return self._opened.get(*_registration(command), now_s=self._now_s())
 
     def tell_again(self, session: Session, command: RegisterWorker, opened: Registered) -> None:
         """Answer as at first, though the session may have ended; call behind a barrier."""

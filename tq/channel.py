@@ -369,8 +369,11 @@ class Channel:
         if self._connection is not None:
             self._connection.abort("fell silent")
         leaving, self._leaving = self._leaving, []
-        for old in leaving:
-            old.close()  # tells _on_lost, which puts its unanswered requests at risk
+        for old in leaving:  # tells _on_lost, which puts its unanswered requests at risk
+            if old.has_unanswered:
+                old.abort("another node is asked")  # and here no copy of them may come later
+            else:
+                old.close()
         self._connection, self._has_answered = connection, False
         self.info = connection.info
         self._unsent = deque(

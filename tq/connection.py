@@ -123,6 +123,11 @@ class Connection(asyncio.Protocol):
         return self._closed_because is not None
 
     @property
+    def has_unanswered(self) -> bool:
+        """Whether requests were sent that have no answer yet."""
+        return self._unanswered > 0
+
+    @property
     def is_silent(self) -> bool:
         """Whether answers are due and a probe was not answered either, so far."""
         return self._silent

@@ -143,3 +143,35 @@ def test_a_repetition_whose_tasks_cannot_be_given_back_asks_again(world: World) 
     world.consensus.drop("UNKNOWN_OUTCOME")
     [(kind, answer)] = again.answers()
     assert (kind, answer[1]) == (Type.NACK, "UNKNOWN_OUTCOME")
+
+
+def test_a_release_that_is_dropped_again_and_again_answers_once(world: World) -> None:
+    """As while a leader hands over to one that cannot take it yet."""
+    client, again = world.client(), world.client()
+    granted_others(world, client, again)
+    for _ in range(3):
+        world.consensus.drop("NOT_LEADER")
+        world.pass_s(0.1)
+    assert [answer[1] for _, answer in again.answers()] == ["UNKNOWN_OUTCOME"]
+    world.consensus.holds = False
+    world.consensus.apply()
+    world.loop.run()
+    assert list(world.machine.leases()) == []
+    assert world.broker.idle
+    assert again.session.in_flight == 0
+
+
+def test_what_cannot_be_given_back_is_asked_for_before_a_repetition_is_told_of_nothing(
+    world: World,
+) -> None:
+    client, again = world.client(), world.client()
+    session, rid = granted_others(world, client, again)
+    world.consensus.drop("NOT_LEADER")
+    again.answers()
+    again.send(Type.CLAIM_TASK, session, ["q"], 1, 0, rid=rid)
+    assert again.answers() == []
+    world.consensus.holds = False
+    world.consensus.apply()
+    world.pass_s(0.1)
+    assert [answer[1] for _, answer in again.answers()] == [[]]
+    assert list(world.machine.leases()) == []

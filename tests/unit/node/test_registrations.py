@@ -156,5 +156,4 @@ def test_a_repetition_long_after_opens_another_session(world: World) -> None:
     worker = world.client()
     session = register(worker)
     world.pass_s(KEPT_S + 1)
-    register(worker, rid=RID + 1, worker=b"v" * 16)
     assert register(worker) != session

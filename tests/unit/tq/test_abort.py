@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import uvloop
 
 from tests.support.authority import Authority
 from tests.support.fake_server import FakeNode, FakePeer
+from tq.client import Client
 from tq.connection import Connection
+from tq.protocol import Type
 
 HOST = "127.0.0.1"
 
@@ -72,3 +75,36 @@ def test_the_kernel_sends_nothing_more_of_a_connection_that_is_given_up(
 def test_one_that_is_being_closed_may_be_given_up(tmp_path: Path, new_loop: NewLoop) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(how_it_ends(tmp_path, over_tls=False, close=True)) is None
+
+
+async def what_a_deposed_leader_hears(*, answers_all: bool) -> Exception | None:
+    """Be sent to another leader by the first of two answers; return how the old one is left."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Exception | None] = loop.create_future()
+    old, new = FakeNode(HOST), FakeNode(HOST)
+    async with asyncio.timeout(10), AsyncExitStack() as stack:
+        server = await loop.create_server(lambda: Peer(old, ended), HOST, 0)
+        await stack.enter_async_context(server)
+        other = await new.listen(0)
+        await stack.enter_async_context(other)
+        old.leader, new.leader = (
+            f"{HOST}:{one.sockets[0].getsockname()[1]}" for one in (server, other)
+        )
+        new.on(Type.SUBMIT_TASK, lambda request: request.ack(1))
+        client = await stack.enter_async_context(Client(old.leader))
+        calls = [asyncio.create_task(client.submit("echo")) for _ in range(2)]
+        first, second = [await old.next(Type.SUBMIT_TASK) for _ in calls]
+        if answers_all:
+            second.ack(1)
+        first.redirect(new.leader)
+        await asyncio.gather(*calls)
+        return await ended
+
+
+def test_a_node_with_unanswered_requests_is_left_so_that_none_of_them_arrives_late() -> None:
+    exc = asyncio.run(what_a_deposed_leader_hears(answers_all=False))
+    assert isinstance(exc, ConnectionResetError)
+
+
+def test_a_node_that_has_answered_everything_is_left_in_good_order() -> None:
+    assert asyncio.run(what_a_deposed_leader_hears(answers_all=True)) is None
