@@ -48,6 +48,14 @@ class Answers:
         self._count = count
         self._held: list[tuple[Session, int, int]] | None = None
         """Redirects that wait for the new leader's name: (session, type, request id)."""
+        self._silent = False
+
+    def fall_silent(self) -> None:
+        """Say nothing from now on: the process ends, and the machine may hold half of something.
+
+        What was made before still leaves.
+        """
+        self._silent = True
 
     def hold_redirects(self) -> None:
         """Keep redirects from now on: leadership is on its way to another node."""
@@ -78,8 +86,9 @@ class Answers:
             text = f"an array would have {length} elements, over the limit of {ARRAY_MAX}"
             self._too_large(session, type_, fields, text)
             return
-        self._count(_NAMES[type_], "ACK")
-        session.send(frame)
+        if not self._silent:
+            self._count(_NAMES[type_], "ACK")
+            session.send(frame)
 
     def _too_large(
         self, session: Session, type_: int, fields: Sequence[object], limit: str
@@ -99,6 +108,8 @@ class Answers:
         retry_after_ms: int | None = None,
     ) -> None:
         """Answer with a refusal; the connection ends with it when the bytes were no request."""
+        if self._silent:
+            return
         self._count(_NAMES.get(type_, _OTHER), code)
         frame = encode(Type.NACK, [request_id, code, text, retry_after_ms])
         if code == Code.MALFORMED:
@@ -110,6 +121,8 @@ class Answers:
         """Name the leader: this node does not lead."""
         if self._held is not None:
             self._held.append((session, type_, request_id))
+            return
+        if self._silent:
             return
         self._count(_NAMES[type_], "REDIRECT")
         leadership = self._leadership

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cluster.faults import DiskDamagedError
+from cluster.faults import StartError
 
 
 class Condition(Protocol):
@@ -37,12 +37,12 @@ class DiskArchive:
     looked up: what the machine has let go of for that write is not there.
 
     Args:
-        damaged: Told of a record that cannot be read. Whoever asked for it may be one of
-            many, and be passed over; a node whose disk is damaged must end.
+        unreadable: Told of a record that cannot be read, for whatever reason. Whoever asked
+            for it may be one of many, and be passed over; the node must end.
     """
 
-    def __init__(self, *, damaged: Callable[[str], None] = lambda _text: None) -> None:
-        self._damaged = damaged
+    def __init__(self, *, unreadable: Callable[[str], None] = lambda _text: None) -> None:
+        self._unreadable = unreadable
         self._disk: Records | None = None
 
     def attach(self, disk: Records) -> None:
@@ -53,7 +53,7 @@ class DiskArchive:
         """Return the record's value, or None.
 
         Raises:
-            DiskDamagedError: It cannot be read.
+            StartError: It cannot be read, damaged (`DiskDamagedError`) or not.
             DiskFailedError: It may be missing: a write has failed.
         """
         if self._disk is None:
@@ -61,15 +61,15 @@ class DiskArchive:
         self._disk.condition.check()
         try:
             return self._disk.get(family, key)
-        except DiskDamagedError as error:
-            self._damaged(str(error))
+        except StartError as error:
+            self._unreadable(str(error))
             raise
 
     def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` records from `start` on, inclusive, ordered by key.
 
         Raises:
-            DiskDamagedError: One of them cannot be read.
+            StartError: One of them cannot be read, damaged (`DiskDamagedError`) or not.
             DiskFailedError: Some may be missing: a write has failed.
         """
         if self._disk is None:
@@ -77,6 +77,6 @@ class DiskArchive:
         self._disk.condition.check()
         try:
             return self._disk.scan(family, start, limit)
-        except DiskDamagedError as error:
-            self._damaged(str(error))
+        except StartError as error:
+            self._unreadable(str(error))
             raise

@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from cluster.configuration import ChangeRefusal, Configuration
-from cluster.faults import DiskDamagedError, DiskFailedError
+from cluster.faults import DiskFailedError, StartError
 from cluster.interface import DropReason, Status
 from node.answers import Answers
 from node.claims import Claims
@@ -218,7 +218,8 @@ class Broker:
             self.end_hand_over()
 
     def fatal(self, text: str) -> None:
-        """End the process: an invariant is broken."""
+        """End the process: an invariant is broken, and nothing here can be trusted."""
+        self._answers.fall_silent()
         self._around.fatal(text)
 
     # ------------------------------------------------------------ time
@@ -244,7 +245,7 @@ class Broker:
                 heard_s=self.queries.heard_until(now_s),
                 wall_ms=self._around.wall_ms,
             )
-        except (DiskDamagedError, DiskFailedError):
+        except (StartError, DiskFailedError):
             return  # it was told of: the process ends
         for command in commands:
             self._propose(command)
@@ -330,6 +331,8 @@ class Broker:
             self._answer(request, reply)
         except Exception:  # noqa: BLE001 - see above
             _LOG.exception("a %s could not be answered", type(request.command).__name__)
+            if request.session is not None:
+                request.session.give_up()
 
     def _answer(self, request: Request, reply: Reply) -> None:
         if request.claim is not None:
@@ -346,24 +349,30 @@ class Broker:
                 self._answers.reply(session, request.type, request_id, reply)
 
     def _drop(self, requests: list[Request], *, unknown: bool) -> None:
-        answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
         for request in requests:
-            command = request.command
-            if request.claim is not None:
-                self.claims.dropped(request.claim, unknown=unknown)
-                continue
-            if isinstance(command, Submit | SubmitBatch):
-                self._door.arrived(command)
-            if request.done is not None:
-                request.done()
-            if isinstance(command, Retire):
-                self._timekeeper.sweep_again(self._around.now_s())
-            elif isinstance(command, Release) and request.session is None:
-                self.claims.release_dropped(request)
-            if request.session is not None:
-                request.session.settle(len(request.spliced))
-                if not request.told:
-                    answer(request.session, request.type, command.request_id)
+            try:
+                self._drop_one(request, unknown=unknown)
+            except Exception:  # noqa: BLE001 - one must not reach the others, or consensus
+                _LOG.exception("a %s could not be answered", type(request.command).__name__)
+
+    def _drop_one(self, request: Request, *, unknown: bool) -> None:
+        command = request.command
+        if request.claim is not None:
+            self.claims.dropped(request.claim, unknown=unknown)
+            return
+        if isinstance(command, Submit | SubmitBatch):
+            self._door.arrived(command)
+        if request.done is not None:
+            request.done()
+        if isinstance(command, Retire):
+            self._timekeeper.sweep_again(self._around.now_s())
+        elif isinstance(command, Release) and request.session is None and self.leadership.leads:
+            self.claims.release_dropped(request)
+        if request.session is not None:
+            request.session.settle(len(request.spliced))
+            if not request.told:
+                answer = self._answers.unknown_outcome if unknown else self._answers.not_accepted
+                answer(request.session, request.type, command.request_id)
 
     def _answer_in_doubt(self) -> None:
         """Keep nobody waiting while nothing can be committed.

@@ -62,7 +62,7 @@ class Node:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._log = logs.logger(facts=self._facts, node=config.node_id)
-        self._archive = DiskArchive(damaged=self._fail)
+        self._archive = DiskArchive(unreadable=self._fail)
         self._machine = Machine(self._archive)
         self._replica: Replica | None = None
         self._broker: Broker | None = None

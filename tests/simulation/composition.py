@@ -63,7 +63,7 @@ class Composition:
         options, parts = world.options, world.parts
         self._node = node
         self._process = process
-        self._archive = DiskArchive(damaged=node.failed)
+        self._archive = DiskArchive(unreadable=node.failed)
         self.engine: Engine | None = None
         self.machine = parts.machine(self._archive)
         self._watch_machine()

@@ -5,22 +5,23 @@ from pathlib import Path
 import pytest
 
 from cluster.condition import Condition
-from cluster.faults import DiskDamagedError, DiskFailedError
+from cluster.faults import DiskDamagedError, DiskFailedError, StartError
 from node.archive import DiskArchive
 
 
 class Records:
     """A disk of one family, damaged at some key."""
 
-    def __init__(self, *keys: bytes, damaged: bytes = b"") -> None:
+    def __init__(self, *keys: bytes, bad: bytes = b"", error: StartError | None = None) -> None:
         self._keys = keys
-        self._damaged = damaged
+        self._bad = bad
+        self._error = error or DiskDamagedError("checksum mismatch")
         self.condition = Condition(Path("data/db"))
 
     def get(self, family: str, key: bytes) -> bytes | None:
         del family
-        if key == self._damaged:
-            raise DiskDamagedError("checksum mismatch")
+        if key == self._bad:
+            raise self._error
         return key.upper() if key in self._keys else None
 
     def scan(self, family: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -43,17 +44,24 @@ def test_records_are_found_one_by_one_and_in_order() -> None:
     assert archive.scan("completed", b"", 1) == [(b"a", b"A")]
 
 
-def test_a_record_that_cannot_be_read_is_told_of_whoever_asked() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        DiskDamagedError("checksum mismatch"),
+        StartError("While pread offset 4096 len 4096: 000012.sst: Input/output error"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_told_of_whoever_asked(error: StartError) -> None:
     """A read that fails is passed over, and a tick tried again: the node would go on for ever."""
     told: list[str] = []
-    archive = DiskArchive(damaged=told.append)
-    archive.attach(Records(b"a", b"b", damaged=b"b"))
+    archive = DiskArchive(unreadable=told.append)
+    archive.attach(Records(b"a", b"b", bad=b"b", error=error))
     assert archive.scan("completed", b"", 1) == [(b"a", b"A")]
-    with pytest.raises(DiskDamagedError):
+    with pytest.raises(StartError):
         archive.get("completed", b"b")
-    with pytest.raises(DiskDamagedError):
+    with pytest.raises(StartError):
         archive.scan("completed", b"", 10)
-    assert told == ["checksum mismatch"] * 2
+    assert told == [str(error)] * 2
 
 
 def test_nothing_is_looked_up_once_a_write_has_failed() -> None:

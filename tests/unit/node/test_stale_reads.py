@@ -148,3 +148,18 @@ def test_stale_reads_wait_for_a_client_that_does_not_read(world: World) -> None:
 
     assert [Type.ACK] == [kind for kind, _ in client.answers()]
     assert client.session.in_flight == 0
+
+
+def test_nothing_is_told_once_the_node_has_failed(world: World) -> None:
+    """What it holds then may be half of a snapshot, and "no such task" as of some index."""
+    client = world.client()
+    task_id = client.submit()
+    world.machine.restore(lambda _family: iter(()))  # as a load that broke off leaves it
+    client.send(Type.QUERY_STATUS, world.task_id(), {})
+    world.broker.fatal("planted")
+    client.send(Type.QUERY_STATUS, task_id, STALE)
+    client.send(Type.SUBMIT_TASK, task_id, "q", "work", b"", {})
+    world.pass_s(0.1)
+    world.follow()
+    assert client.answers() == []
+    assert world.fatal == ["planted"]

@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from cluster.faults import StartError
 from node.leases import LeaseKeeper
 from node.surroundings import Rules
 from node.timekeeper import Timekeeper
@@ -306,3 +307,20 @@ def test_a_sweep_whose_command_was_dropped_begins_again_at_once(
     world.consensus.drop("NOT_LEADER")
     world.pass_s(0.1)
     assert [Retire] == [type(one) for one in decoded(world)]
+
+
+def test_an_archive_that_cannot_be_read_does_not_stop_the_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The archive has told of it, and the node ends; until then others have their answers."""
+    world = World()
+    asked: list[object] = []
+
+    def unreadable(*arguments: object) -> object:
+        asked.append(arguments)
+        raise StartError("While pread offset 4096: Input/output error")
+
+    monkeypatch.setattr(world.machine, "retirable", unreadable)
+    world.pass_s(3600.0)
+    assert asked
+    world.client().submit()
