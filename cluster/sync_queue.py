@@ -12,6 +12,7 @@ each thing asked for. `cluster.syncer` drives it with threads, a simulation with
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from cluster.messages import Message
@@ -38,7 +39,7 @@ class SyncUser(Protocol):
 
 
 class SyncWork(Protocol):
-    """Who does what was decided."""
+    """Who does what was decided; what it cannot begin, and raises, counts as failed."""
 
     def time(self) -> float:
         """A monotonic clock, seconds."""
@@ -110,7 +111,7 @@ class SyncQueue:
         """Store the high-water mark when it is due; called every few tens of milliseconds."""
         idle = not self._syncing and self._wanted == self._durable
         if idle and self._durable > self._marked and self._mark_is_due():
-            self._store(self._user.capture_mark())
+            self._store(self._user.capture_mark)
 
     def end(self) -> bool:
         """Begin nothing more and release nothing more; True unless that was so before."""
@@ -126,9 +127,12 @@ class SyncQueue:
         if self._ended or self._syncing or self._wanted <= self._durable:
             return
         self._syncing = True
-        mark = self._user.capture_mark()
-        self._mark = mark if self._mark_is_due() else None
-        self._work.sync(mark)
+        try:
+            mark = self._user.capture_mark()
+            self._mark = mark if self._mark_is_due() else None
+            self._work.sync(mark)
+        except Exception as error:  # noqa: BLE001 - it would be waited for without end
+            self.failed(f"a sync could not begin: {error!r}")
 
     def synced(self, sequence: int) -> None:
         """The sync has returned and is noted: it covers everything up to `sequence`."""
@@ -143,8 +147,8 @@ class SyncQueue:
         self._user.durable(sequence)
         if self._wanted > self._durable:
             self._schedule()
-        if self._mark is not None:
-            self._store(self._mark)
+        if (mark := self._mark) is not None:
+            self._store(lambda: mark)
 
     def stored(self, mark: HighWater) -> None:
         """The mark is durable."""
@@ -165,7 +169,11 @@ class SyncQueue:
     def _mark_is_due(self) -> bool:
         return not self._marking and self._work.time() >= self._mark_due_at
 
-    def _store(self, mark: HighWater) -> None:
-        if not self._ended:
-            self._marking = True
-            self._work.store(mark)
+    def _store(self, take: Callable[[], HighWater]) -> None:
+        if self._ended:
+            return
+        self._marking = True
+        try:
+            self._work.store(take())
+        except Exception as error:  # noqa: BLE001 - no other mark would be stored after it
+            self.failed(f"the high-water mark could not be stored: {error!r}")

@@ -18,6 +18,7 @@ class Desk:
         self.now = 0.0
         self.written = 0
         self.seen: list[tuple[Any, ...]] = []
+        self.refuses = ""
         self.queue = SyncQueue(self, self, 0)
 
     def write(self, *, to: int | None = None) -> None:
@@ -36,7 +37,12 @@ class Desk:
         self.queue.synced(sequence)
         return self.took()
 
+    def refuse(self, what: str) -> None:
+        if what == self.refuses:
+            raise RuntimeError(f"no {what}")
+
     def capture_mark(self) -> HighWater:
+        self.refuse("mark")
         return HighWater(1, self.written)
 
     def release(self, peer: int, epoch: int, message: Message) -> None:
@@ -55,9 +61,11 @@ class Desk:
         self.seen.append(("soon",))
 
     def sync(self, mark: HighWater) -> None:
+        self.refuse("sync")
         self.seen.append(("sync", mark.sequence))
 
     def store(self, mark: HighWater) -> None:
+        self.refuse("store")
         self.seen.append(("store", mark.sequence))
 
 
@@ -143,6 +151,44 @@ def test_a_mark_is_stored_by_a_poll_when_nothing_more_is_written(desk: Desk) -> 
     desk.queue.stored(HighWater(1, 1))
     desk.now *= 5
     assert polled() == [], "the mark says it already"
+
+
+@pytest.mark.parametrize("what", ["mark", "sync"])
+def test_a_sync_that_cannot_begin_is_a_failed_one(desk: Desk, what: str) -> None:
+    desk.write(to=2)
+    desk.took()
+    desk.refuses = what
+    desk.queue.begin()
+    [(told, text)] = desk.took()
+    assert (told, f"no {what}" in text) == ("failed", True)
+    assert not desk.queue.end(), "it has ended"
+
+
+@pytest.mark.parametrize("what", ["mark", "store"])
+def test_a_mark_that_cannot_be_stored_when_nothing_is_written_is_a_failure(
+    desk: Desk, what: str
+) -> None:
+    desk.write()
+    desk.queue.begin()
+    desk.synced(1)
+    desk.now = MARK_INTERVAL_S
+    desk.refuses = what
+    desk.queue.poll()
+    [(told, text)] = desk.took()
+    assert (told, f"no {what}" in text) == ("failed", True)
+    desk.queue.poll()
+    assert desk.took() == [], "it has ended"
+
+
+def test_a_mark_that_cannot_be_stored_with_a_sync_is_a_failure(desk: Desk) -> None:
+    desk.write(to=2)
+    desk.now = MARK_INTERVAL_S
+    desk.queue.begin()
+    desk.took()
+    desk.refuses = "store"
+    *before, (told, text) = desk.synced(1)
+    assert before == [("release", 2, "message 1"), ("durable", 1)]
+    assert (told, "no store" in text) == ("failed", True)
 
 
 @pytest.mark.parametrize("by", ["end", "failure"])
