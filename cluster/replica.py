@@ -30,7 +30,7 @@ from cluster.events import (
     Received,
     TransferLeadership,
 )
-from cluster.faults import DiskDamagedError, DiskHungError, StartError
+from cluster.faults import DiskDamagedError, DiskHungError, StartError, diverged_text
 from cluster.handshake import Standing
 from cluster.interface import LogHashes, Machine, PeerStatus, Status
 from cluster.joining import Joining, OwnAddresses
@@ -291,9 +291,15 @@ class Replica:
         return True
 
     def diverged(self, text: str) -> None:
-        """Record durably that this node's state is wrong, and end for good."""
-        if not self._driver.ended:
-            self._fail(self._storage.mark_diverged(text))
+        """Record durably that this node's state is wrong, if that can be; end for good."""
+        if self._driver.ended:
+            return
+        try:
+            said = self._storage.mark_diverged(text)
+        except Exception as error:  # noqa: BLE001 - a disk that refuses must not keep it going
+            said = diverged_text(self._config.data_dir, text)
+            said = f"{said} (this could not be recorded: {error})"
+        self._fail(said)
 
     # What `Membership` tells.
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from cluster.checkup import Checkup
+from cluster.directory import DataDirectory
 from cluster.events import Ready
-from cluster.faults import DivergedError
+from cluster.faults import DivergedError, StartError
 from cluster.messages import PreVote, PreVoteReply, TimeoutNow, VoteReply, VoteRequest
+from cluster.recovery import DIVERGED_FILE
 from cluster.rim import AsyncioRim
 from cluster.vitals import FAR_OFF_MS, Report
 from tests.support.peer_counter import Cluster, CounterMachine
@@ -65,6 +67,30 @@ async def test_a_node_whose_state_differs_stops_and_the_others_go_on(
     await cluster.agree()
     await cluster.until(lambda: not member.amnesiac, "the node filled up again")
     assert member.heard.fatal_text is None
+
+
+async def test_a_node_whose_state_differs_stops_where_that_cannot_be_recorded_too(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = DataDirectory.replace
+
+    def refuse(directory: DataDirectory, name: str, content: bytes) -> None:
+        if name == DIVERGED_FILE:
+            raise StartError(f"{directory.path / name}: input/output error")
+        replace(directory, name, content)
+
+    cluster = make_cluster()
+    await cluster.start()
+    leader = await cluster.leader()
+    leader.machine.flaw = b"a bit that flipped in memory"
+    monkeypatch.setattr(DataDirectory, "replace", refuse)
+    await cluster.submit(12)
+    await cluster.until(lambda: leader.heard.fatal_text, "the end of the node that differs")
+    text = leader.heard.fatal_text or ""
+    assert f"the state of node {leader.node_id} at entry" in text
+    assert "move it aside; started with an empty directory" in text
+    assert "could not be recorded" in text
+    assert "diverged: input/output error" in text
 
 
 async def test_where_no_quorum_agrees_all_go_on_with_an_alarm(
