@@ -93,7 +93,10 @@ class RocksDisk:
         self._sequence = self._number(_SEQUENCE_KEY)
         self._generation = self._number(_GENERATION_KEY)
         self._pending_generation = self._generation
-        self._drop_leftovers()
+        try:
+            self._drop_leftovers()
+        except Exception as error:
+            raise open_error(self._path, str(error)) from error
         self._read_from(self._generation)
         self._write_to(self._generation)
         for family, gaps in self._gaps.items():

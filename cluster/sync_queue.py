@@ -65,6 +65,9 @@ class SyncQueue:
         user: Who is told.
         work: Who does it.
         sequence: The last batch that is known to be durable.
+
+    Attributes:
+        failure: Why nothing is begun any more, None unless the disk has refused.
     """
 
     __slots__ = (
@@ -80,6 +83,7 @@ class SyncQueue:
         "_user",
         "_wanted",
         "_work",
+        "failure",
     )
 
     def __init__(self, user: SyncUser, work: SyncWork, sequence: int) -> None:
@@ -92,6 +96,7 @@ class SyncQueue:
         self._mark: HighWater | None = None
         self._mark_due_at = work.time() + MARK_INTERVAL_S
         self._ended = False
+        self.failure: str | None = None
         self.reset(sequence)
 
     def reset(self, sequence: int) -> None:
@@ -159,6 +164,7 @@ class SyncQueue:
     def failed(self, text: str) -> None:
         """The disk has refused: nothing is begun or released after it."""
         self.end()
+        self.failure = self.failure or text
         self._user.disk_failed(text)
 
     def _schedule(self) -> None:

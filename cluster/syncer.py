@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 
-from cluster.faults import DiskHungError
+from cluster.faults import DiskFailedError, DiskHungError
 from cluster.recovery import Storage
 from cluster.sync_queue import SyncQueue, SyncUser
 from cluster.watermark import HighWater
@@ -55,13 +55,16 @@ class Syncer:
         """Finish what is under way, sync a last time and store the mark.
 
         Raises:
-            DiskFailedError: The last sync failed.
+            DiskFailedError: The last sync failed, or one before it.
             DiskHungError: It has not returned in time.
         """
         try:
             if self._queue.end():
                 async with asyncio.timeout(STOP_MAX_S):
                     await self._loop.run_in_executor(self._thread, self._finish)
+            elif self._queue.failure is not None:
+                # Between the end of the links and now: whoever stops listens to nothing else.
+                raise DiskFailedError(self._queue.failure)
         except TimeoutError:
             raise _hung() from None
         finally:

@@ -397,7 +397,7 @@ async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) ->
         loop.add_signal_handler(number, asked.set)
     try:
         return await _serve(node, asked, leave=leave)
-    except StartError as error:
+    except (StartError, DiskFailedError) as error:
         logs.logger(node=config.node_id).error("node_failed", text=str(error))
         return 1
     finally:
@@ -408,15 +408,26 @@ async def serve(config: Config, *, leave: Callable[[int], object] = os._exit) ->
 async def _serve(node: Node, asked: asyncio.Event, *, leave: Callable[[int], object]) -> int:
     await node.start()
     await asked.wait()
-    if node.failure.done():
-        leave(EXIT_FATAL)
-        await node.abandon()
-        return EXIT_FATAL
     try:
-        await node.stop()
-    except DiskFailedError as error:
+        if await _stopped(node):
+            return 0
+    except (DiskFailedError, StartError) as error:
         # The interpreter would wait for the threads of a disk that hangs.
         logs.logger().critical("node_failed", text=str(error))
         leave(EXIT_FATAL)
         return EXIT_FATAL
-    return 0
+    leave(EXIT_FATAL)
+    await node.abandon()
+    return EXIT_FATAL
+
+
+async def _stopped(node: Node) -> bool:
+    """Stop in good order; False as soon as the node has failed, before or meanwhile."""
+    if not node.failure.done():
+        stopping = asyncio.ensure_future(node.stop())
+        await asyncio.wait((stopping, node.failure), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            stopping.result()
+        else:
+            stopping.cancel()  # it would wait for what a node that has failed does no more
+    return not node.failure.done()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -418,3 +419,40 @@ def test_a_failed_write_stays_failed_when_there_is_space_again(tmp_path: Path) -
     assert first.startswith("failed the database")
     assert "failed to write" in first
     assert later == ["still failed"] * 3
+
+
+class Undroppable:
+    """A database that gives up everything but what an earlier generation has left."""
+
+    def __init__(self, database: Any, text: str) -> None:
+        self._database = database
+        self._text = text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def drop_column_family(self, _name: str) -> None:
+        raise Exception(self._text)  # noqa: TRY002 - as rocksdict does
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("IO error: No space left on device", DiskFullError), ("Corruption: bad", DiskDamagedError)],
+)
+def test_leftovers_that_cannot_be_dropped_are_told_like_every_other_error_of_an_open(
+    opener: Opener,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    kind: type[StartError],
+) -> None:
+    disk = opener(tmp_path / "db")
+    disk.begin_install()
+    disk.add_install([("pending", b"half", b"installed")])
+    disk.close()
+    whole: Any = RocksDisk._open
+    with monkeypatch.context() as patch:
+        patch.setattr(RocksDisk, "_open", lambda disk: Undroppable(whole(disk), text))
+        with pytest.raises(kind):
+            opener(tmp_path / "db")
+    assert all_records(opener(tmp_path / "db")) == {}

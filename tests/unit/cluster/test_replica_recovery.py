@@ -23,6 +23,7 @@ from cluster.faults import (
 from cluster.identity import Identity
 from cluster.messages import Message, PreVote
 from cluster.recovery import Storage
+from cluster.transport import PeerTransport
 from cluster.watermark import NOTE_FILE, HighWater, read_mark
 from tests.support.peer_counter import FAMILY, Cluster, Member
 from tests.support.ports import free_ports
@@ -425,6 +426,30 @@ async def test_a_stop_whose_last_sync_fails_still_lets_go_of_the_directory(
 
     monkeypatch.setattr(RocksDisk, "sync", fail)
     with pytest.raises(DiskFailedError):
+        await member.stop()
+    monkeypatch.undo()
+    await member.start()
+    await cluster.agree()
+
+
+async def test_a_disk_that_fails_between_the_end_of_the_links_and_the_last_sync_is_told(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    await cluster.submit(1)
+    (member,) = cluster.members
+    stop = PeerTransport.stop
+    held = member.live._syncer
+    assert isinstance(held, syncer.Syncer)
+
+    async def fail(transport: PeerTransport) -> None:
+        await stop(transport)
+        held._queue.failed("input/output error")
+        held._queue.failed("a later one")
+
+    monkeypatch.setattr(PeerTransport, "stop", fail)
+    with pytest.raises(DiskFailedError, match="input/output error"):
         await member.stop()
     monkeypatch.undo()
     await member.start()

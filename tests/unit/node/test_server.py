@@ -15,8 +15,11 @@ import pytest
 
 import tq
 from cluster.disk import RocksDisk
+from cluster.faults import DiskFailedError, StartError
+from cluster.syncer import Syncer
 from node import server
 from node.addresses import Address
+from node.broker import Broker as BrokerService
 from node.config import Api, Broker, Config, Persistence, Raft, Worker
 from node.quantities import Duration, Size
 from node.server import EXIT_FATAL, Node, serve
@@ -223,6 +226,71 @@ async def test_a_broken_invariant_ends_the_process_at_once_with_code_70(
 
     assert await ended == EXIT_FATAL
     assert left == [70]
+
+
+async def test_a_failure_while_the_node_stops_ends_the_process_at_once_with_code_70(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record_nodes(monkeypatch)
+    left: list[int] = []
+    ended = asyncio.create_task(serve(a_config(tmp_path), leave=left.append))
+    node = await started(made)
+
+    def fail(_broker: BrokerService) -> None:
+        assert node._replica is not None
+        node._replica.failed("the planted failure")
+
+    async def wait(_condition: Callable[[], bool], **_: float) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(BrokerService, "drain", fail)
+    monkeypatch.setattr(server, "until", wait)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    async with asyncio.timeout(DEADLINE_S):
+        assert await ended == EXIT_FATAL
+    assert left == [70]
+    said = capsys.readouterr().out
+    assert "the planted failure" in said
+    assert "node_stopped" not in said
+
+
+@pytest.mark.parametrize("error", [DiskFailedError, StartError])
+async def test_a_disk_that_refuses_the_last_sync_or_the_last_mark_ends_it_with_code_70(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
+) -> None:
+    made = record_nodes(monkeypatch)
+    left: list[int] = []
+    ended = asyncio.create_task(serve(a_config(tmp_path), leave=left.append))
+    node = await started(made)
+
+    def refuse(_syncer: Syncer) -> None:
+        raise error("input/output error")
+
+    monkeypatch.setattr(Syncer, "_finish", refuse)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await ended == EXIT_FATAL
+    assert left == [70]
+    assert "input/output error" in capsys.readouterr().out
+    node._replica = None  # closed; a process that has left needs no ports
+    await node.abandon()
+
+
+async def test_a_disk_that_fails_while_the_node_starts_ends_it_with_a_sentence_and_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_disk: RocksDisk) -> int:
+        raise DiskFailedError("input/output error")
+
+    monkeypatch.setattr(RocksDisk, "sync", refuse)
+    assert await serve(a_config(tmp_path)) == 1
+    said = capsys.readouterr().out
+    assert "node_failed" in said
+    assert "input/output error" in said
 
 
 async def test_a_removed_node_drains_ends_with_code_0_and_does_not_start_again(
