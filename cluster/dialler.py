@@ -18,7 +18,7 @@ class Dialler:
     Args:
         limits: Pauses, and the time one attempt may take.
         rng: For the jitter of the pauses.
-        connect: Opens one connection; raises OSError.
+        connect: Opens one connection; raises OSError where that cannot be.
         failed: Told of each attempt that failed.
         patience_s: Time before the first attempt.
         wants: Says whether to try a peer now.
@@ -30,7 +30,7 @@ class Dialler:
         limits: Limits,
         rng: random.Random,
         connect: Connect,
-        failed: Callable[[int, OSError], None],
+        failed: Callable[[int, Exception], None],
         patience_s: float = 0.0,
         wants: Callable[[int], bool] = lambda _peer: True,
     ) -> None:
@@ -73,7 +73,7 @@ class Dialler:
         try:
             async with asyncio.timeout(self._limits.handshake_s):
                 link = await self._connect(peer)
-        except OSError as error:  # a timeout is one as well
+        except Exception as error:  # noqa: BLE001 - whatever it was, this peer is dialled again
             self._failed(peer, error)
             return False
         await asyncio.shield(link.closed)

@@ -134,8 +134,8 @@ class Driver:
             while events and not self.ended:
                 carry_out(step(events.popleft(), time()))
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be trusted now
-            _log.critical("node %d cannot go on", self._node_id, exc_info=True)
             self._fail(f"an unexpected error: {error!r}")
+            _log.critical("node %d cannot go on", self._node_id, exc_info=True)
         finally:
             self._turning = False
         self._settle(engine)

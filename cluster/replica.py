@@ -416,10 +416,12 @@ class Replica:
         if self._driver.ended:
             return
         self._driver.ended = True
-        self._ticker.stop()
-        self._syncer.fail()
-        self._transport.abort()
-        self._listener.fatal(text)
+        try:
+            self._ticker.stop()
+            self._syncer.fail()
+            self._transport.abort()
+        finally:  # there is no second call: it would find the end begun
+            self._listener.fatal(text)
 
     def _tick(self) -> None:
         if self._storage.damage is not None:

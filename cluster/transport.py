@@ -230,7 +230,7 @@ class PeerTransport:
         _, link = await self._loop.create_connection(lambda: Link(self, peer), host, port)
         return link
 
-    def _unreachable(self, peer: int, error: OSError) -> None:
+    def _unreachable(self, peer: int, error: Exception) -> None:
         host, port = self._addresses.get(peer, ("", 0))
         text = f"cannot reach node {peer} at {host}:{port}: {error}"
         self._complaints.tell(f"dial {peer}", text)
@@ -239,13 +239,14 @@ class PeerTransport:
         now = self._loop.time()
         # A loop that stood still has not read what is waiting: silence proves nothing then.
         punctual = now - due_at < self.limits.ping_s
+        due_at = now + self.limits.ping_s
+        # First: a look that raises must not be the last one.
+        self._pinger = self._loop.call_at(due_at, self._ping, due_at)
         for link in list(self._live.values()):
             if punctual and now - link.heard_at > self.limits.silence_max_s:
                 link.end(f"nothing heard for {self.limits.silence_max_s} s")
             else:
                 link.ping()
-        due_at = now + self.limits.ping_s
-        self._pinger = self._loop.call_at(due_at, self._ping, due_at)
 
     # What links ask (see `LinkOwner`).
 

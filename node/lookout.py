@@ -60,14 +60,21 @@ class Lookout:
             task.cancel()
 
     async def _look(self, change: AddLearner, seen: Seen) -> None:
+        try:
+            finding = await self._find(change)
+        except Exception as error:  # noqa: BLE001 - who waits for the answer waits without end
+            host, port = change.address
+            text = f"cannot look who is at {host}:{port}: {error!r}"
+            finding = Finding(text, may_pass=True)
+        seen(finding)
+
+    async def _find(self, change: AddLearner) -> Finding | None:
         replica = self._replica()
         assert replica is not None, "nobody leads before the replica has started"
-        seen(
-            await inquire(
-                change.node_id,
-                self._detours.get(change.node_id, change.address),
-                me=self._node_id,
-                cluster_id=replica.status().cluster_id,
-                tls=replica.tls,
-            )
+        return await inquire(
+            change.node_id,
+            self._detours.get(change.node_id, change.address),
+            me=self._node_id,
+            cluster_id=replica.status().cluster_id,
+            tls=replica.tls,
         )

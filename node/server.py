@@ -346,9 +346,9 @@ class Node:
                 )
 
     def _fail(self, text: str) -> None:
-        self._log.critical("node_failed", text=text)
-        if not self.failure.done():
+        if not self.failure.done():  # first: where memory ran out, the line may fail as well
             self.failure.set_result(text)
+        self._log.critical("node_failed", text=text)
 
 
 class _Consensus:

@@ -323,5 +323,6 @@ class ClientServer:
             connection.sweep(now_s)
 
     def _tick(self) -> None:
-        self.sweep(self.now_s())
+        # First: a sweep that raises must not be the last one.
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._tick)
+        self.sweep(self.now_s())

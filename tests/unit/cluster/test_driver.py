@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from cluster import driver
 from cluster.driver import LEADERLESS_TIMEOUTS, Driver, Parts
 from cluster.events import Event, Ready, Tick
 from cluster.interface import Timing
@@ -191,3 +194,19 @@ def test_a_turn_without_events_steps_nothing() -> None:
     node = Recorder()
     node.driver.turn()
     assert node.stepped == []
+
+
+def test_an_error_ends_the_node_even_where_it_cannot_be_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    node = Recorder()
+    ends: list[str] = []
+    monkeypatch.setattr(node.driver, "_fail", ends.append)
+    monkeypatch.setattr(driver._log, "critical", refuse)
+    monkeypatch.setattr(node.driver, "_carry_out", refuse)
+    with pytest.raises(MemoryError):
+        node.step_twice()
+    assert ends == ["an unexpected error: MemoryError()"]

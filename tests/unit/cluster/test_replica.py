@@ -329,3 +329,20 @@ async def test_an_end_in_the_middle_of_the_start_leaves_nothing_running() -> Non
     assert transport._pinger is None
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*addresses[3])
+
+
+async def test_whatever_goes_wrong_at_the_end_the_node_is_told_of_it(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(size=1)
+    await cluster.start()
+    [member] = cluster.members
+
+    def refuse() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(member.live._transport, "abort", refuse)
+        with pytest.raises(MemoryError):
+            member.live.failed("the planted failure")
+    assert member.heard.fatal_text == "the planted failure"

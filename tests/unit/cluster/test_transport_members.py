@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from cluster.dialler import Dialler
 from cluster.handshake import Kind
-from cluster.link import Limits
+from cluster.link import Limits, Link
 from cluster.messages import TimeoutNow
 from cluster.refusals import Reason, Refusal
 from cluster.transport import Address, PeerTransport
@@ -269,3 +271,50 @@ async def test_strangers_from_many_places_do_not_fill_the_memory_of_complaints(
     for number in range(1000):
         transport._complaints.tell(f"link 10.0.0.{number}", "does not speak the protocol")
     assert len(transport._complaints._said) <= 256
+
+
+async def test_silence_is_looked_for_again_after_a_look_that_failed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinged = asyncio.Event()
+    looks: list[Link] = []
+
+    def refuse(link: Link) -> None:
+        looks.append(link)
+        if len(looks) > 1:
+            pinged.set()
+        raise MemoryError
+
+    monkeypatch.setattr(Link, "ping", refuse)
+    one = Handler(1)
+    await start(one, limits=Limits(ping_s=0.01))
+    await start(Handler(2), limits=Limits(ping_s=100.0))
+    await one.until("connected", 2)
+    async with asyncio.timeout(DEADLINE_S):
+        await pinged.wait()
+
+
+async def test_a_peer_is_dialled_again_whatever_an_attempt_has_raised() -> None:
+    again = asyncio.Event()
+    errors = [RuntimeError("no memory"), OSError("refused"), MemoryError()]
+    left = errors.copy()
+    told: list[Exception] = []
+
+    async def connect(_peer: int) -> Link:
+        if not left:
+            again.set()
+            await asyncio.Event().wait()
+        raise left.pop(0)
+
+    dialler = Dialler(
+        limits=Limits(redial_min_s=0.0, redial_max_s=0.0),
+        rng=random.Random(1),
+        connect=connect,
+        failed=lambda _peer, error: told.append(error),
+    )
+    dialler.keep([2])
+    async with asyncio.timeout(DEADLINE_S):
+        await again.wait()
+    dialler.keep([])
+    await dialler.stopped()
+    assert told == errors

@@ -62,3 +62,17 @@ async def test_after_the_end_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         looks.close()
         await ended.wait()
     assert seen == []
+
+
+async def test_a_look_that_breaks_off_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def inquire(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no thread")
+
+    monkeypatch.setattr(lookout, "inquire", inquire)
+    seen: asyncio.Future[Finding | None] = asyncio.get_running_loop().create_future()
+    Lookout(1, detours={}, replica=Replica).look(FOUR, seen.set_result)
+    async with asyncio.timeout(1):
+        finding = await seen
+    assert finding is not None
+    assert finding.may_pass
+    assert "no thread" in finding.text

@@ -8,6 +8,7 @@ import signal
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -226,6 +227,19 @@ async def test_a_broken_invariant_ends_the_process_at_once_with_code_70(
 
     assert await ended == EXIT_FATAL
     assert left == [70]
+
+
+async def test_a_failure_that_cannot_be_logged_ends_the_process_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    node = Node(a_config(tmp_path))
+    monkeypatch.setattr(node, "_log", SimpleNamespace(critical=refuse))
+    with pytest.raises(MemoryError):
+        node._fail("the planted failure")
+    assert node.failure.result() == "the planted failure"
 
 
 async def test_a_failure_while_the_node_stops_ends_the_process_at_once_with_code_70(

@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from node import tcp
 from node.session import Limits, Session
 from node.tcp import TURN_BYTES, ClientServer, Connection
 from tests.unit.node.fakes import FakeClock
@@ -372,3 +373,18 @@ async def test_a_port_in_use_is_an_error() -> None:
         other = ClientServer(Echo(), limits=Limits(), now_s=port.clock.now_s)
         with pytest.raises(OSError, match="in use"):
             await other.start(*port.address)
+
+
+async def test_clocks_are_looked_after_again_after_a_look_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[float] = []
+
+    def refuse(_server: ClientServer, now_s: float) -> None:
+        looks.append(now_s)
+        raise MemoryError
+
+    monkeypatch.setattr(tcp, "SWEEP_S", 0.0)
+    monkeypatch.setattr(ClientServer, "sweep", refuse)
+    async with serving():
+        await until(lambda: len(looks) > 1)
