@@ -277,7 +277,7 @@ class Nemesis:
     def _eio(self, node_id: int) -> None:
         node = self.world.nodes[node_id]
         if node.is_up:
-            node.hurts.add("eio")
+            node.hurt("eio")
             node.directory.fail_sync()
 
     def _draw_full(self) -> tuple[Any, ...]:
@@ -285,7 +285,7 @@ class Nemesis:
 
     def _full(self, node_id: int, room_bytes: int, seconds: float) -> None:
         node = self.world.nodes[node_id]
-        node.hurts.add("full")
+        node.hurt("full")
         node.directory.fill(room_bytes)
         if self._leader() == node_id:
             self.world.reached("disk full on the leader")
@@ -303,7 +303,7 @@ class Nemesis:
         if not self._may_forget(node) or (place == "file" and node.is_damaged_past_the_mark):
             return  # a second flip, in the note of what the first has hit, is out of bounds
         node.forgot = True
-        node.hurts.add("flip")
+        node.hurt("flip")
         if kill:
             node.kill()
             self.world.after(down_s, node.mend)

@@ -111,6 +111,11 @@ class SimNode(Host):
         engine = self.engine
         return self.forgot and (engine is None or engine.amnesiac or self.is_damaged)
 
+    def hurt(self, how: str) -> None:
+        """Something is done to it that it may end for, once more."""
+        self.hurts.add(how)
+        self._fatals = 0
+
     def look(self) -> None:
         """Take note, now and then, that it has begun, and that it has got well."""
         self.has_begun = self.has_begun or self.engine is not None
