@@ -127,6 +127,16 @@ def test_a_follower_that_has_died_since_it_confirmed_still_counts() -> None:
     scene.step(node_of(1, Log(1, 1), role=LEADER, commit_index=2))
 
 
+def test_a_follower_that_has_forgotten_and_died_again_since_still_counts() -> None:
+    """Seed 82912578930368: the leader was paused meanwhile, and read the answer when it went on."""
+    scene = Scene(Outsiders, node_of(3, Log(1)))
+    scene.rule.stopped(node_of(2, Log(1, 1)))
+    scene.rule.stopped(node_of(2, Log(), amnesiac=True))
+    scene.nodes[2] = SimpleNamespace(engine=None)
+    scene.step(node_of(1, Log(1, 1), role=LEADER, commit_index=1))
+    scene.step(node_of(1, Log(1, 1), role=LEADER, commit_index=2))
+
+
 def _applied(scene: Scene, node: Any, index: int, entry: bytes, *replies: Reply) -> None:
     scene.rule.applied(node, index, entry, Outcome(list(replies), [], [], False))
 

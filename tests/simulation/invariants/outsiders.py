@@ -37,12 +37,14 @@ class Outsiders(Invariant):
         self._began: dict[tuple[int, int], int] = {}
         """Node and life -> term that the process found on its disk."""
         self._past: dict[int, Engine] = {}
-        """Node -> the engine of its last process: what it has confirmed may still count."""
+        """Node -> the engine of its last process with its memory: what it has confirmed may
+        still count, for a leader that reads it later.
+        """
         self._led: dict[int, tuple[int, int]] = {}
         """Node -> term it led last, and the commit index that was looked at last."""
 
     def stopped(self, node: SimNode) -> None:
-        if node.engine is not None:
+        if node.engine is not None and not node.engine.amnesiac:
             self._past[node.node_id] = node.engine
 
     def stepped(self, node: SimNode) -> None:
