@@ -109,15 +109,20 @@ async def test_where_no_quorum_agrees_all_go_on_with_an_alarm(
     assert "no quorum is known to agree" in caplog.text
 
 
+async def _start_with_clocks(cluster: Cluster) -> dict[int, ShiftedRim]:
+    """Start a cluster that compares its clocks often; return where each can be shifted."""
+    cluster.report_s = 0.05
+    rims = {member.node_id: ShiftedRim() for member in cluster.members}
+    for member in cluster.members:
+        await member.start(rim=rims[member.node_id])
+    return rims
+
+
 async def test_a_leader_whose_clock_is_a_minute_off_hands_over_and_is_not_elected_again(
     make_cluster: MakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = make_cluster()
-    cluster.report_s = 0.05
-    rims = {}
-    for member in cluster.members:
-        rims[member.node_id] = rim = ShiftedRim()
-        await member.start(rim=rim)
+    rims = await _start_with_clocks(cluster)
     await cluster.submit(3)
     wrong = await cluster.leader()
     rims[wrong.node_id].shift_ms = 2 * FAR_OFF_MS
@@ -136,11 +141,7 @@ async def test_a_node_with_a_wrong_clock_leads_for_a_moment_if_nobody_else_can_b
     make_cluster: MakeCluster,
 ) -> None:
     cluster = make_cluster()
-    cluster.report_s = 0.05
-    rims = {}
-    for member in cluster.members:
-        rims[member.node_id] = rim = ShiftedRim()
-        await member.start(rim=rim)
+    rims = await _start_with_clocks(cluster)
     await cluster.submit(3)
     leader = await cluster.leader()
     wrong, *_ = [member for member in cluster.members if member is not leader]

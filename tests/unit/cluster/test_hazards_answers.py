@@ -152,10 +152,10 @@ class ReadsWaitForEver(Engine):
         return
 
 
-def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None:
-    """A majority answers, but one of it is being filled: its leader stays and commits nothing."""
+def _leading_without_a_quorum(engine: type[Engine]) -> Bench:
+    """Node 2 leads, and commits nothing: node 1 is being filled, and node 3 cannot be reached."""
     bench = Bench(engine=engine, timing=SMALL, checkpoint_entries=4)
-    leader = bench.elect(2)
+    bench.elect(2)
     bench.isolate(1)
     for number in range(16):
         bench.propose(2, f"real{number}")
@@ -163,6 +163,13 @@ def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None
     bench.isolate(3)
     bench.cut -= {(1, 2), (2, 1)}
     bench.engines[1].reply_chunk = lambda *_, **__: None  # type: ignore[method-assign]  # it takes long
+    return bench
+
+
+def read_is_refused_where_nothing_can_be_committed(engine: type[Engine]) -> None:
+    """A majority answers, so its leader stays in office."""
+    bench = _leading_without_a_quorum(engine)
+    leader = bench.engines[2]
     leader.become_follower(leader.term)
     bench.elect(2)
     bench.read(2, "read")
@@ -209,15 +216,8 @@ class OperatorWaits(Engine):
 
 def change_is_answered_where_nothing_can_be_committed(engine: type[Engine]) -> None:
     """As for reads; the change itself stands, and others may complete it."""
-    bench = Bench(engine=engine, timing=SMALL, checkpoint_entries=4)
-    leader = bench.elect(2)
-    bench.isolate(1)
-    for number in range(16):
-        bench.propose(2, f"real{number}")
-        bench.settle()
-    bench.isolate(3)
-    bench.cut -= {(1, 2), (2, 1)}
-    bench.engines[1].reply_chunk = lambda *_, **__: None  # type: ignore[method-assign]  # it takes long
+    bench = _leading_without_a_quorum(engine)
+    leader = bench.engines[2]
     bench.change(2, AddLearner(4, ("127.0.0.1", 7004)), "add")
     bench.advance(ANSWER_MAX_S - 0.2)
     assert "add" not in bench.answers
