@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from cluster.state import FOLLOWER, LEADER
+from node.proposer import Batch
 from statemachine import (
     Accepted,
     Code,
@@ -155,6 +157,25 @@ def test_a_proposal_that_nobody_hears_of_is_seen() -> None:
     with pytest.raises(Violation, match="were never heard of"):
         scene.rule.finished()
     scene.now += ANSWER_S
+    with pytest.raises(Violation, match="node 1 never heard of"):
+        scene.rule.sampled()
+
+
+def test_a_proposal_that_cannot_be_committed_is_waited_for_and_no_longer() -> None:
+    node = node_of(1, role=LEADER, applied_index=3)
+    node.engine.log, node.paused = SimpleNamespace(last_index=5), False
+    proposer = SimpleNamespace(_in_flight={Batch(1, [])})
+    node.broker = SimpleNamespace(proposer=proposer, _barriers=SimpleNamespace(_under_way=set()))
+    scene = Scene(EveryCallerAnswered, node)
+    scene.rule.sampled()
+    scene.now += 3 * ANSWER_S
+    scene.rule.sampled()
+    node.engine.applied_index, node.engine.log.last_index = 4, 7
+    scene.rule.sampled()
+    node.engine.applied_index = 5
+    with pytest.raises(Violation, match="node 1 never heard of"):
+        scene.rule.sampled()
+    node.engine.applied_index, node.engine.role = 4, FOLLOWER
     with pytest.raises(Violation, match="node 1 never heard of"):
         scene.rule.sampled()
 

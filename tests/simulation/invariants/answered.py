@@ -3,15 +3,22 @@
 Whoever proposes to the engine or asks it for a barrier hears of it: in a cluster that is
 well nothing stays under way in a broker. A client's request is answered exactly once while
 its connection lives, and with nothing that it did not ask for.
+
+A leader that hears its followers and can commit nothing, since one has to be sent a snapshot
+and another has lost its memory, keeps what it proposed under way, however long that takes:
+whoever asked was told before that the outcome is not known.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster.state import LEADER
+from node.proposer import Batch
 from tests.simulation.invariants.rule import Invariant
 
 if TYPE_CHECKING:
+    from tests.simulation.nodes import SimNode
     from tests.simulation.world import World
 
 PATIENCE_S = 5.0
@@ -30,6 +37,8 @@ class EveryCallerAnswered(Invariant):
         super().__init__(world)
         self._since: dict[object, float] = {}
         """What is under way in a broker, and since when it has been seen there."""
+        self._ends: dict[object, int] = {}
+        """A proposal that is under way for long, and an index behind which it cannot be."""
 
     def sampled(self) -> None:
         troubles = self.world.history.troubles
@@ -46,8 +55,15 @@ class EveryCallerAnswered(Invariant):
             now = self.world.now
             for one in (*broker.proposer._in_flight, *broker._barriers._under_way):
                 since = self._since[one] = now if node.paused else before.get(one, now)
-                if now - since > ANSWER_S:
+                if now - since > ANSWER_S and not self._may_be_committed_yet(node, one):
                     self.fail(f"node {node.node_id} never heard of {one}")
+
+    def _may_be_committed_yet(self, node: SimNode, one: object) -> bool:
+        """Whether it is an entry of a leader that has not applied all it had when last asked."""
+        engine = node.engine
+        if engine is None or engine.role != LEADER or not isinstance(one, Batch):
+            return False
+        return engine.applied_index < self._ends.setdefault(one, engine.log.last_index)
 
     def finished(self) -> None:
         self.sampled()
