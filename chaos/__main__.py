@@ -239,7 +239,13 @@ def run(asked: Asked, out: Path) -> int:
         directory=directory,
         tasks_per_s=asked.tasks_per_s,
         times=asked.times,
-        equipment=possible(equipment(asked.scenarios, packets=asked.tier == "namespaces")),
+        equipment=possible(
+            equipment(
+                asked.scenarios,
+                packets=asked.tier == "namespaces",
+                tasks=asked.minutes * 60 * asked.tasks_per_s,
+            )
+        ),
         settings={
             "gap_max_ms": gap_bounds(asked.scenarios),
             "gap_p99_max_ms": tail_bounds(asked.scenarios),

@@ -320,6 +320,11 @@ class ChaosCluster:
         for worker in self.workers.values():
             worker.signal(signal.SIGCONT)
 
+    def clear_quarantines(self) -> None:
+        """Do as an operator does once all nodes are well: what was damaged needs no room then."""
+        for node in self.nodes.values():
+            node.disk.clear_quarantine()
+
     async def close(self) -> list[str]:
         """End every process and unmount every disk; return what nodes did that they must not."""
         for worker in self.workers.values():

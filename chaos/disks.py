@@ -64,6 +64,11 @@ class Disk:
         """Give it back."""
         (self.root / _FILLER).unlink(missing_ok=True)
 
+    def clear_quarantine(self) -> None:
+        """Remove what the node has put aside as damaged, where room is short."""
+        if self.mib:
+            shutil.rmtree(self.data / "quarantine", ignore_errors=True)
+
     def close(self) -> None:
         """Unmount; the node is dead. Its data stay, as those on any other disk do."""
         if not self.mib:

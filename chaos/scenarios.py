@@ -12,6 +12,8 @@ from chaos.cluster import Equipment
 from chaos.faults import FAULTS
 
 DISK_MIB: Final = 256
+TASK_KIB: Final = 2
+"""Twice what a task leaves on each disk: all are kept to the end of a run, however long."""
 
 
 class UnknownScenarioError(Exception):
@@ -195,17 +197,18 @@ def find(name: str) -> Scenario:
     raise UnknownScenarioError(f"there is no scenario {name!r}{hint}; there are\n{listed}")
 
 
-def equipment(names: Iterable[str], *, packets: bool = False) -> Equipment:
+def equipment(names: Iterable[str], *, packets: bool = False, tasks: float = 0) -> Equipment:
     """Return what nodes need so that all of these scenarios have something to work with.
 
     Args:
         names: Of the scenarios.
         packets: In the tier of namespaces.
+        tasks: As many are submitted, about.
     """
     kinds = [kind for name in names for kind in find(name).kinds]
     needs = {need for kind in kinds for need in FAULTS[kind]().needs}
     return Equipment(
-        disk_mib=DISK_MIB if "disk" in needs else 0,
+        disk_mib=DISK_MIB + int(tasks * TASK_KIB / 1024) if "disk" in needs else 0,
         power="power" in needs,
         clock="clock" in needs,
         packets=packets,

@@ -132,6 +132,7 @@ async def _inflict(
     await cluster.heal_all()
     began_s = time.monotonic()
     await cluster.wait_ready(timeout_s=RECOVERY_S)
+    cluster.clear_quarantines()
     await _roomy(cluster)
     course.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - began_s)
 

@@ -74,6 +74,8 @@ def test_the_sets_name_scenarios_and_get_what_they_need() -> None:
     everything = equipment(DEFAULT)
     assert (True, True) == (everything.power, everything.clock)
     assert everything.disk_mib > 0
+    an_hour = equipment(DEFAULT, tasks=3600 * 80)
+    assert an_hour.disk_mib == everything.disk_mib + 562
 
 
 def test_bounds_on_gaps_are_given_by_kind_where_there_are_any() -> None:

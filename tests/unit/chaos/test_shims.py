@@ -158,10 +158,18 @@ def test_a_disk_of_its_own_is_filled_freed_and_unmounted(
         (disk.data / "db").mkdir(parents=True)
         (disk.data / "db" / "000001.log").write_bytes(b"entries")
         (disk.data / "ballast").write_bytes(bytes(MIB // 2))
+        (disk.data / "quarantine" / "2026" / "db").mkdir(parents=True)
+        disk.clear_quarantine()
+        disk.clear_quarantine()
     finally:
         disk.close()
     assert [] == list(disk.root.iterdir())
+    disk.data.mkdir()
     kept = tmp_path / "kept" / "data"
     assert (kept / "db" / "000001.log").read_bytes() == b"entries"
     assert not (kept / "ballast").exists(), "it says nothing"
+    assert not (kept / "quarantine").exists(), "it was removed"
+    (disk.data / "quarantine").mkdir()
+    disk.clear_quarantine()
+    assert (disk.data / "quarantine").exists(), "there is room, and somebody may want to look"
     assert disk.root not in sweep()

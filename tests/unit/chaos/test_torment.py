@@ -37,6 +37,9 @@ class Calm:
     async def wait_ready(self, *, timeout_s: float = 60) -> None:
         self.story.append("ready")
 
+    def clear_quarantines(self) -> None:
+        self.story.append("no quarantine")
+
     async def wait_for(
         self, probe: Callable[[], Awaitable[object]], *, what: str, timeout_s: float = 20
     ) -> None:
@@ -159,9 +162,9 @@ async def test_so_many_faults_are_done_each_when_all_nodes_are_ready_after_the_l
     story = scenario(times=3, hold_s=(2.0, 2.0))
     course = await torment(cluster.as_cluster, story, rng, log, asyncio.Event())
     assert cluster.story == [
-        *("begin", "heal at 2 s", "all healed", "ready"),
-        *("begin", "heal at 4 s", "all healed", "ready"),
-        *("begin", "heal at 6 s", "all healed", "ready"),
+        *("begin", "heal at 2 s", "all healed", "ready", "no quarantine"),
+        *("begin", "heal at 4 s", "all healed", "ready", "no quarantine"),
+        *("begin", "heal at 6 s", "all healed", "ready", "no quarantine"),
     ]
     assert course.faults.total() == 3
     kinds = [json.loads(line)["kind"] for line in log.read_text().splitlines()]
