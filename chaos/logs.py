@@ -24,6 +24,8 @@ _FORBIDDEN: Final = re.compile(
     re.VERBOSE,
 )
 _HALT: Final = re.compile(r"node \d+ halts: (\w+)\(")
+_DAMAGED: Final = "is damaged: "
+"""Damage that a compaction meets shows in the write after it, which fails."""
 _NODE: Final = re.compile(r"node-(\d+)\.log")
 _LINE_MAX: Final = 300
 _DAMAGING: Final = ("torn tail", "flip ", "damaged witness")
@@ -75,6 +77,13 @@ def troubles(directory: Path, *, excused: Excuses = MappingProxyType({})) -> lis
 def _forbidden(path: Path, may_halt_for: Collection[str]) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            halt = _HALT.search(line)
-            if _FORBIDDEN.search(line) and not (halt and halt[1] in may_halt_for):
+            if _FORBIDDEN.search(line) and _halted_for(line) not in may_halt_for:
                 yield line.rstrip()
+
+
+def _halted_for(line: str) -> str:
+    """Return the name of the error that a node halts for in this line, "" if it does not."""
+    halt = _HALT.search(line)
+    if halt is None:
+        return ""
+    return "DiskDamagedError" if _DAMAGED in line else halt[1]

@@ -41,10 +41,16 @@ class Condition:
             raise DiskFailedError(self.failure)
 
     def failed(self, action: str, error: Exception) -> DiskFailedError:
-        """Take note of a write or an fsync that failed; return what to raise."""
-        self._judge(error)
+        """Take note of a write or an fsync that failed; return what to raise.
+
+        A write fails for damage that nobody has read: a compaction meets it, and RocksDB takes
+        no more. Whoever looks after the node has to be told of the damage, not of the write.
+        """
+        kind = self._judge(error)
         if self.failure is None:
-            self.failure = f"the database {self._path} failed to {action}: {error}"
+            is_damage = isinstance(kind, DiskDamagedError)
+            text = f"the database {self._path} failed to {action}: {error}"
+            self.failure = str(kind) if is_damage else text
         return DiskFailedError(self.failure)
 
     def unreadable(self, error: Exception) -> StartError:

@@ -14,11 +14,11 @@ from chaos.logs import excuses, troubles
 from chaos.run import Options, play
 
 
-def halt(error: str) -> str:
+def halt(error: str, text: str = "the database: Corruption") -> str:
     return json.dumps(
         {
             "level": "critical",
-            "event": f"node 2 halts: {error}('the database: Corruption')",
+            "event": f"node 2 halts: {error}('{text}')",
             "exception": "Traceback (most recent call last):\n  File ...",
         }
     )
@@ -87,6 +87,14 @@ def test_a_node_halts_with_a_traceback_rightly_for_what_a_fault_has_done_to_its_
     # That it halts for its disk excuses nothing else it says.
     (tmp_path / "node-2.log").write_text(f"{halt(error)}\n{UNANSWERED}\n")
     assert "could not be answered" in troubles(tmp_path, excused={2: {error}})[0]
+
+
+def test_damage_that_a_compaction_has_met_is_damage_though_it_is_a_write_that_fails(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "node-2.log").write_text(halt("DiskFailedError", "db is damaged: Corruption"))
+    assert troubles(tmp_path, excused={2: {"DiskDamagedError"}}) == []
+    assert len(troubles(tmp_path, excused={2: {"DiskFailedError"}})) == 1
 
 
 class Sound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from cluster.faults import (
     DirectoryDeniedError,
     DirectoryInUseError,
     DiskDamagedError,
+    DiskFailedError,
     DiskFullError,
     StartError,
     open_error,
@@ -419,6 +421,29 @@ def test_a_failed_write_stays_failed_when_there_is_space_again(tmp_path: Path) -
     assert first.startswith("failed the database")
     assert "failed to write" in first
     assert later == ["still failed"] * 3
+
+
+def test_damage_that_a_compaction_meets_is_told_by_the_write_after_it(
+    opener: Opener, tmp_path: Path
+) -> None:
+    path = tmp_path / "db"
+    disk = opener(path)
+    column = disk._columns["pending@0"]
+    for _ in range(2):  # one file alone is moved and not read
+        for number in range(200):
+            disk.put("pending", b"%03d" % number, random.Random(number).randbytes(100))
+        disk.write()
+        column.flush()
+    noted: list[str] = []
+    disk.condition.on_damage = noted.append
+    flip(max(path.glob("*.sst")), 5000)
+    column.compact_range(None, None)
+    disk.put("pending", b"more", b"")
+    with pytest.raises(DiskFailedError, match="is damaged: Corruption"):
+        disk.write()
+    with pytest.raises(DiskFailedError, match="is damaged: Corruption"):
+        disk.sync()
+    assert [disk.condition.damage] == noted
 
 
 class Undroppable:
